@@ -1,5 +1,16 @@
 //! Lumina Server: the live data of a plant, carried by one thread.
+//!
+//! In reading order: [`tags`] is what is carried, [`engine`] carries it, [`protocols`] are how peers speak of it, the
+//! [`reactor`] connects the engine to sockets and clocks, and [`server`] puts them together.
 
 #![forbid(unsafe_code)]
 
 pub mod base;
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod metrics;
+pub mod protocols;
+pub mod reactor;
+pub mod server;
+pub mod tags;

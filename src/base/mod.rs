@@ -1,3 +1,6 @@
 //! What every other module may use, and what uses none of them.
 
+pub mod log;
+pub mod section;
 pub mod time;
+pub mod timers;

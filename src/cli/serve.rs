@@ -1,0 +1,73 @@
+//! `lumina serve`: run the server.
+
+use std::io::Write;
+
+use argh::FromArgs;
+
+use super::{Exit, complain, read_config};
+use crate::config::Config;
+use crate::server::{Bound, Server};
+
+/// Run the server, until Ctrl-C or SIGTERM.
+#[derive(FromArgs)]
+#[argh(subcommand, name = "serve")]
+pub(super) struct Serve {
+    /// the configuration file; without it only the options here count
+    #[argh(option, arg_name = "file")]
+    config: Option<String>,
+    /// a listener besides those of the configuration, such as line://127.0.0.1:5000 (the default where there is
+    /// none) or echo://127.0.0.1:0; may be given several times
+    #[argh(option, arg_name = "url")]
+    listen: Vec<String>,
+    /// how much is logged to stderr: off, error, warn, info (the default), debug or trace
+    #[argh(option, arg_name = "level", default = "log::LevelFilter::Info")]
+    log: log::LevelFilter,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Exit {
+        let (file, text) = match &self.config {
+            None => ("", String::new()),
+            Some(file) => match read_config(file) {
+                Ok(text) => (file.as_str(), text),
+                Err(exit) => return exit,
+            },
+        };
+        let config = match Config::parse(file, &text, &self.listen) {
+            Ok(config) => config,
+            Err(errors) => return complain(&errors),
+        };
+        crate::base::log::init(self.log);
+        let exit = match Server::bind(config) {
+            Ok(server) => {
+                announce(server.bound());
+                match server.run() {
+                    Ok(()) => Exit::Fine,
+                    Err(error) => {
+                        log::error!("the event loop failed: {error}");
+                        Exit::Failed
+                    }
+                }
+            }
+            Err(error) => {
+                log::error!("{error}");
+                Exit::Failed
+            }
+        };
+        log::logger().flush();
+        exit
+    }
+}
+
+/// Say where the server listens, and what to try. Nobody may be reading, which is no reason to stop.
+fn announce(bound: &[Bound]) {
+    let mut out = std::io::stdout().lock();
+    for bound in bound {
+        let _ = writeln!(out, "listening on {bound}");
+    }
+    if let Some(line) = bound.iter().find(|bound| bound.scheme == "line") {
+        let (ip, port) = (line.address.ip(), line.address.port());
+        let _ = writeln!(out, "try: printf 'SET demo/hello 42\\nGET demo/hello\\nQUIT\\n' | nc {ip} {port}");
+    }
+    let _ = out.flush();
+}

@@ -1,0 +1,306 @@
+//! The configuration: a file's text (and `--listen` URLs) made into strict settings, all errors at once. Each protocol
+//! reads its own keys of a `[[listen]]` section.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::base::section::{ConfigError, Document, Scalar, Section};
+use crate::engine::{Acceptor, Protocol};
+use crate::protocols::{PROTOCOLS, by_scheme};
+use crate::reactor::KeepAlive;
+use crate::tags::name::TagName;
+use crate::tags::value::{Input, Kind, Limits, Number, Value};
+use crate::tags::{Access, Declaration, TagSettings};
+
+/// Everything that a server is told.
+pub struct Config {
+    /// `[server]`
+    pub server: ServerConfig,
+    /// `[[listen]]`, and the URLs of the command line behind them.
+    pub listeners: Vec<ListenConfig>,
+    /// `[[tag]]`
+    pub tags: Vec<TagConfig>,
+}
+
+/// The `[server]` section.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// For people: which server is it?
+    pub name: String,
+    /// Connections served at once; lowered to what the descriptor limit allows.
+    pub max_connections: usize,
+    /// Subscriptions of one connection.
+    pub max_subscriptions: usize,
+    /// `max_tags`, `max_text`, `create_tags`
+    pub tags: TagSettings,
+    /// What all connections' buffers together may hold, in bytes.
+    pub buffer_memory: usize,
+    /// A peer that takes nothing of what it is owed for so long is closed.
+    pub write_stall: Duration,
+    /// How long a stop may take.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        ServerConfig {
+            name: "lumina".to_owned(),
+            max_connections: 65_536,
+            max_subscriptions: 10_000,
+            tags: TagSettings::default(),
+            buffer_memory: 16 * 1024 * 1024,
+            write_stall: Duration::from_secs(30),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A `[[listen]]` section.
+pub struct ListenConfig {
+    /// Where.
+    pub url: ListenUrl,
+    /// Meets the peers, as the protocol's own keys say.
+    pub acceptor: Box<dyn Acceptor>,
+    /// A peer from which nothing comes for so long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// A frame that was begun must end within this time.
+    pub frame_timeout: Duration,
+    /// A value written here that is not written again in this time turns uncertain.
+    pub stale_after: Option<Duration>,
+    /// When a peer that is gone without a word is found out.
+    pub keep_alive: KeepAlive,
+}
+
+/// `protocol://host:port`
+#[derive(Clone)]
+pub struct ListenUrl {
+    /// The row of its scheme.
+    pub protocol: &'static Protocol,
+    /// The addresses that its host stands for.
+    pub addresses: Vec<SocketAddr>,
+    text: String,
+}
+
+/// A `[[tag]]` section.
+#[derive(Clone, Debug)]
+pub struct TagConfig {
+    /// Its name.
+    pub name: Box<str>,
+    /// What is declared of it.
+    pub declaration: Declaration,
+    /// Its value at start.
+    pub initial: Option<Value>,
+}
+
+/// The listener of a server that is told of none.
+pub const DEFAULT_LISTENER: &str = "line://127.0.0.1:5000";
+
+/// One to this many: what fits a slab index, with room to spare.
+const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
+const TAGS: RangeInclusive<i64> = 100..=16_000_000;
+const TEXT_BYTES: RangeInclusive<i64> = 16..=4_096;
+const SUBSCRIPTIONS: RangeInclusive<i64> = 1..=1_000_000;
+const BUFFER_BYTES: RangeInclusive<usize> = 256 * 1024..=64 * 1024 * 1024 * 1024;
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
+
+impl Config {
+    /// Read a configuration file's text, and the listeners of the command line. Without any listener there is the
+    /// default one. All that is wrong is said at once.
+    pub fn parse(file: &str, text: &str, listen: &[String]) -> Result<Config, Vec<ConfigError>> {
+        let document = Document::parse(file, text);
+        let root = document.root();
+        let server = root.table("server").map_or_else(ServerConfig::default, server_section);
+        let mut listeners: Vec<ListenConfig> =
+            root.tables("listen").into_iter().filter_map(listen_section).collect();
+        let tags = tag_sections(&document, root.tables("tag"), &server.tags);
+        root.finish();
+        let mut errors = document.errors();
+        let default = [DEFAULT_LISTENER.to_owned()];
+        let listen = if listeners.is_empty() && listen.is_empty() { &default } else { listen };
+        for url in listen {
+            match command_line_listener(url) {
+                Ok(listener) => listeners.push(listener),
+                Err(wrong) => errors.extend(wrong),
+            }
+        }
+        if errors.is_empty() { Ok(Config { server, listeners, tags }) } else { Err(errors) }
+    }
+}
+
+/// A URL of the command line is a section with that URL alone.
+fn command_line_listener(url: &str) -> Result<ListenConfig, Vec<ConfigError>> {
+    let document = Document::parse("--listen", &format!("url = {url:?}"));
+    let listener = listen_section(document.root());
+    listener.ok_or_else(|| document.errors())
+}
+
+fn server_section(section: Section<'_>) -> ServerConfig {
+    let default = ServerConfig::default();
+    let integer = |value: Option<i64>, default: usize| value.map_or(default, |value| value as usize);
+    let config = ServerConfig {
+        name: section.text("name").map_or(default.name, str::to_owned),
+        max_connections: integer(section.integer("max_connections", CONNECTIONS), default.max_connections),
+        max_subscriptions: integer(
+            section.integer("max_subscriptions", SUBSCRIPTIONS),
+            default.max_subscriptions,
+        ),
+        tags: TagSettings {
+            max_tags: integer(section.integer("max_tags", TAGS), default.tags.max_tags),
+            max_text: integer(section.integer("max_text", TEXT_BYTES), default.tags.max_text),
+            create_tags: section.bool("create_tags").unwrap_or(default.tags.create_tags),
+        },
+        buffer_memory: section.size("buffer_memory", BUFFER_BYTES).unwrap_or(default.buffer_memory),
+        write_stall: section.duration("write_stall").unwrap_or(default.write_stall),
+        shutdown_grace: section
+            .duration_in("shutdown_grace", Duration::ZERO..=LONGEST)
+            .unwrap_or(default.shutdown_grace),
+    };
+    section.finish();
+    config
+}
+
+/// `None` if there is no usable URL: without it nothing is known of the other keys.
+fn listen_section(mut section: Section<'_>) -> Option<ListenConfig> {
+    section.require("url", "such as \"line://127.0.0.1:5000\"");
+    let url = section.parse("url", ListenUrl::parse);
+    let default = KeepAlive::default();
+    let idle_timeout = section.duration("idle_timeout");
+    let frame_timeout = section.duration("frame_timeout").unwrap_or(FRAME_TIMEOUT);
+    let stale_after = section.duration("stale_after");
+    let second = Duration::from_secs(1);
+    let keep_alive = KeepAlive {
+        time: section.duration_in("keepalive", second..=8 * 3_600 * second).unwrap_or(default.time),
+        interval: section
+            .duration_in("keepalive_interval", second..=3_600 * second)
+            .unwrap_or(default.interval),
+        retries: section.integer("keepalive_retries", 1..=100).map_or(default.retries, |n| n as u32),
+    };
+    let url = url?;
+    let acceptor = (url.protocol.listener)(&mut section);
+    section.finish();
+    Some(ListenConfig { url, acceptor, idle_timeout, frame_timeout, stale_after, keep_alive })
+}
+
+impl ListenUrl {
+    /// Parse `protocol://host:port`; the port may be left out where the protocol has a usual one. Says what is
+    /// wrong, and what is expected.
+    pub fn parse(text: &str) -> Result<ListenUrl, String> {
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(format!("'{text}' is not a listener, expected one such as {DEFAULT_LISTENER}"));
+        };
+        let Some(protocol) = by_scheme(scheme) else {
+            let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.scheme).collect();
+            return Err(format!("unknown protocol '{scheme}', expected one of {}", known.join(", ")));
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => {
+                let port = port.parse().map_err(|_| {
+                    format!("'{port}' is not a port, expected a number from 0 (any free one) to 65535")
+                })?;
+                (host, port)
+            }
+            _ => (rest, protocol.default_port),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let found = (host, port).to_socket_addrs().map(Vec::from_iter);
+        match found {
+            Ok(addresses) if !addresses.is_empty() => {
+                Ok(ListenUrl { protocol, addresses, text: text.to_owned() })
+            }
+            Ok(_) => Err(format!("'{host}' has no address")),
+            Err(error) => Err(format!(
+                "'{host}' is no address of this machine ({error}), expected one such as 127.0.0.1 or [::1]"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for ListenUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn tag_sections(document: &Document, sections: Vec<Section<'_>>, settings: &TagSettings) -> Vec<TagConfig> {
+    let mut places = HashMap::new();
+    let mut tags = Vec::new();
+    for mut section in sections {
+        section.require("name", "such as \"line1/press3/temperature\"");
+        let name = section.parse("name", |text| {
+            let name = TagName::parse(text).map_err(|error| error.to_string())?;
+            if name.is_system() {
+                return Err("names that begin with $ are the server's own".to_owned());
+            }
+            Ok(Box::<str>::from(name.as_str()))
+        });
+        let spot = section.spot("name");
+        if let Some(name) = &name {
+            if let Some(before) = places.insert(name.clone(), spot) {
+                let line = document.line(before);
+                section.error("name", format!("the tag '{name}' is declared already, in line {line}"));
+            }
+        }
+        let (declaration, initial) = tag_section(&mut section, settings);
+        section.finish();
+        tags.extend(name.map(|name| TagConfig { name, declaration, initial }));
+    }
+    tags
+}
+
+fn tag_section(section: &mut Section<'_>, settings: &TagSettings) -> (Declaration, Option<Value>) {
+    let kinds = crate::tags::value::KINDS.map(|(kind, name)| (name, kind));
+    let kind = section.one_of("type", &kinds).unwrap_or(Kind::Any);
+    let accesses = [Access::ReadWrite, Access::ReadOnly].map(|access| (access.as_str(), access));
+    let access = section.one_of("access", &accesses).unwrap_or(Access::ReadWrite);
+    let (min, max) = (number(section, "min"), number(section, "max"));
+    let limits = Limits::new(min, max).unwrap_or_else(|| {
+        section.error("max", "'max' is below 'min'");
+        Limits::default()
+    });
+    let initial = initial(section, kind, &limits, settings);
+    let declaration = Declaration {
+        kind,
+        access,
+        limits,
+        stale_after: section.duration("stale_after"),
+        owner: None,
+        description: section.text("description").unwrap_or_default().into(),
+        units: section.text("units").unwrap_or_default().into(),
+    };
+    (declaration, initial)
+}
+
+fn number(section: &mut Section<'_>, key: &'static str) -> Option<Number> {
+    match section.scalar(key)? {
+        Scalar::Integer(value) => Some(Number::Int(value)),
+        Scalar::Float(value) if !value.is_nan() => Some(Number::Float(value)),
+        _ => {
+            section.error(key, format!("'{key}' is not a number"));
+            None
+        }
+    }
+}
+
+fn initial(section: &mut Section<'_>, kind: Kind, limits: &Limits, settings: &TagSettings) -> Option<Value> {
+    let given = match section.scalar("initial")? {
+        Scalar::Bool(value) => Input::Bool(value),
+        Scalar::Integer(value) => Input::Int(value),
+        Scalar::Float(value) => Input::Float(value),
+        Scalar::Text(value) => Input::Text(value.into()),
+    };
+    let wrong = match kind.convert(given) {
+        Err(_) => format!("'initial' does not fit the tag's type, {}", kind.as_str()),
+        Ok(value) if !limits.contains(&value) => "'initial' is outside 'min' and 'max'".to_owned(),
+        Ok(value) if value.text_len() > settings.max_text => {
+            format!("'initial' is longer than {} bytes (max_text)", settings.max_text)
+        }
+        Ok(value) => return Some(value.into_value()),
+    };
+    section.error("initial", wrong);
+    None
+}

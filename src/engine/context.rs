@@ -1,0 +1,269 @@
+//! All that a session may ask of the server.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::connection::Link;
+use super::pending_writes::{Ticket, WriteOrder};
+use super::session::ConnKey;
+use super::shard::{Errand, Shard};
+use crate::base::time::{Now, Tick, Timestamp};
+use crate::tags::name::{DeviceName, Pattern, TagName};
+use crate::tags::value::{Input, Quality, Sample, Value};
+use crate::tags::{Admitted, Limit, OwnerId, Refusal, Scan, SourceId, TagId, Tags, Write};
+
+/// A session's view of the server during one call: the clocks, the tags, its own output.
+pub struct Context<'a> {
+    pub(super) shard: &'a mut Shard,
+    pub(super) link: &'a mut Link,
+    pub(super) key: ConnKey,
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is done: every connection's read sees it, or something newer.
+    Done,
+    /// It is on its way to a device; `on_write_done` tells what became of it.
+    Pending(Ticket),
+}
+
+/// Figures about the server, for people.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// The configured name.
+    pub name: String,
+    /// Time since start.
+    pub uptime: Duration,
+    /// Open connections.
+    pub connections: u64,
+    /// Tags, the server's own included.
+    pub tags: usize,
+    /// Requests since start.
+    pub requests: u64,
+    /// Subscriptions of all connections.
+    pub subscriptions: u64,
+    /// Bytes read since start.
+    pub bytes_in: u64,
+    /// Bytes written since start.
+    pub bytes_out: u64,
+    /// Resident memory of the process.
+    pub memory_bytes: u64,
+}
+
+impl Context<'_> {
+    /// The clocks, as they stood at the start of the turn.
+    pub fn now(&self) -> Now {
+        self.shard.now
+    }
+
+    /// When bytes came from the peer last.
+    pub fn heard(&self) -> Tick {
+        self.link.heard
+    }
+
+    /// How many bytes may be put before the high-water mark. A reply that might not fit is not begun: the session
+    /// returns `Flow::More` and goes on in `on_room`.
+    pub fn room(&self) -> usize {
+        if self.shard.buffers.are_short() { 0 } else { self.link.room() }
+    }
+
+    /// How long a text value may be, in bytes.
+    pub fn max_text(&self) -> usize {
+        self.shard.tags.settings().max_text
+    }
+
+    /// Append bytes to what is sent at the end of the turn.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.shard.buffers.append(&mut self.link.output, bytes);
+    }
+
+    /// Count a request.
+    pub fn count_request(&mut self) {
+        self.shard.metrics.requests.add(1);
+    }
+
+    /// The tag of that name.
+    pub fn find(&self, name: TagName<'_>) -> Option<TagId> {
+        self.shard.tags.find(name)
+    }
+
+    /// The current sample.
+    pub fn read(&self, tag: TagId) -> Sample {
+        self.shard.system_sample(tag).unwrap_or_else(|| self.shard.tags.read(tag))
+    }
+
+    /// Write a sample to the tag `name`: of its declared type, within its limits; created if it does not exist and
+    /// that is allowed. `time` is now unless given. A tag that a polled device owns takes a value only.
+    pub fn write(
+        &mut self,
+        name: TagName<'_>,
+        mut value: Input<'_>,
+        quality: Option<Quality>,
+        time: Option<Timestamp>,
+    ) -> Result<Written, Refusal> {
+        let Admitted { tag, owner, stale_after } = self.shard.tags.admit(name, &mut value)?;
+        if let Some(owner) = owner {
+            if quality.is_some() || time.is_some() {
+                return Err(Refusal::ValueOnly);
+            }
+            return self.order(owner, tag, value.into_value());
+        }
+        let quality = quality.unwrap_or(Quality::Good);
+        let of_listener = self.shard.settings.listeners[usize::from(self.link.listener)].stale_after;
+        let stale_after = match (stale_after, of_listener) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let now = self.shard.now;
+        let stale_at = stale_after.map_or(Tick::NEVER, |span| now.tick + span);
+        if stale_at < Tick::NEVER {
+            self.shard.stale.arm_no_later(tag.0, stale_at);
+        }
+        let time = time.unwrap_or(now.wall);
+        let write = Write { value: value.into_value(), quality, time, source: self.link.source, stale_at };
+        self.shard.tags.store(tag, write);
+        Ok(Written::Done)
+    }
+
+    fn order(&mut self, owner: OwnerId, tag: TagId, value: Value) -> Result<Written, Refusal> {
+        let driver = self.shard.driver(owner).ok_or(Refusal::Offline)?;
+        let ticket = self.shard.pending_writes.admit(self.key, driver)?;
+        self.shard.errands.push_back(Errand::Order(driver, WriteOrder { ticket, tag, value }));
+        Ok(Written::Pending(ticket))
+    }
+
+    /// Look for more tags that match; what is found is in byte order of the names. A slice at a time, so that a
+    /// pattern that matches little of much does not hold up others.
+    pub fn scan(&self, pattern: Pattern<'_>, scan: &mut Scan) {
+        self.shard.tags.scan(pattern, scan);
+    }
+
+    /// The shared tags, for what is formatted from them: names, declarations, sources.
+    pub fn tags(&self) -> &Tags {
+        &self.shard.tags
+    }
+
+    /// Be told of the changes of tags that match, from now on.
+    pub fn subscribe(&mut self, pattern: Pattern<'_>) -> Result<(), Refusal> {
+        let most = self.shard.settings.max_subscriptions;
+        let held = self.link.subscriber.as_ref().map_or(0, |subscriber| subscriber.patterns.len());
+        if held >= most && !self.is_subscribed(pattern) {
+            return Err(Refusal::Limit(Limit::Subscriptions(most)));
+        }
+        if pattern.is_system() {
+            self.shard.refresh_system_tags();
+        }
+        let since = self.shard.tags.last_number();
+        let first = self.shard.subscriptions.is_empty();
+        let (id, added) = self.shard.subscriptions.add(self.key.index, pattern, since);
+        if added.is_new() {
+            let patterns = &mut self.link.subscriber.get_or_insert_default().patterns;
+            let place = patterns.binary_search(&id).expect_err("a new subscription is not held yet");
+            patterns.insert(place, id);
+            self.shard.metrics.subscriptions.set(self.shard.subscriptions.count() as u64);
+        }
+        if first {
+            self.shard.tags.want_changes(self.shard.number, true);
+        }
+        Ok(())
+    }
+
+    fn is_subscribed(&self, pattern: Pattern<'_>) -> bool {
+        let id = self.shard.subscriptions.find(pattern.as_str());
+        let subscriber = self.link.subscriber.as_ref();
+        id.is_some_and(|id| {
+            subscriber.is_some_and(|subscriber| subscriber.patterns.binary_search(&id).is_ok())
+        })
+    }
+
+    /// End a subscription.
+    pub fn unsubscribe(&mut self, pattern: Pattern<'_>) -> Result<(), Refusal> {
+        let id = self.shard.subscriptions.find(pattern.as_str());
+        let held = self.link.subscriber.as_mut().zip(id).and_then(|(subscriber, id)| {
+            let place = subscriber.patterns.binary_search(&id).ok()?;
+            Some(subscriber.patterns.remove(place))
+        });
+        let id = held.ok_or(Refusal::NoSuchSubscription)?;
+        self.shard.end_subscription(self.key.index, id);
+        if self.link.subscriber.as_ref().is_some_and(|subscriber| subscriber.patterns.is_empty()) {
+            self.link.subscriber = None;
+        }
+        Ok(())
+    }
+
+    /// The tag was just told of, as part of a reply: the change that may be waiting for this connection is known.
+    pub fn is_told(&mut self, tag: TagId) {
+        if let Some(subscriber) = &mut self.link.subscriber {
+            subscriber.behind.remove(tag);
+        }
+    }
+
+    /// The peer says which device it is. Another connection that said so before is closed; its tags stay as they are.
+    /// `None` if this connection has said it before.
+    pub fn introduce(&mut self, device: DeviceName<'_>) -> Option<SourceId> {
+        if self.link.source.is_some() {
+            return None;
+        }
+        let holder = self.shard.holder(self.key);
+        let (source, before) = self.shard.tags.take_over(device.as_str(), holder);
+        self.link.source = Some(source);
+        if let Some(before) = before.and_then(|before| self.shard.held_by(before)) {
+            self.shard.errands.push_back(Errand::TakenOver(before));
+        }
+        Some(source)
+    }
+
+    /// The device at the other end is silent: what it wrote last turns uncertain.
+    pub fn doubt_own_tags(&mut self) {
+        if let Some(source) = self.link.source {
+            self.shard.doubt(source);
+        }
+    }
+
+    /// Drivers: orders for the tags of `owner` come to this connection from now on.
+    pub fn attach(&mut self, owner: OwnerId) {
+        let index = usize::from(owner.0);
+        if self.shard.drivers.len() <= index {
+            self.shard.drivers.resize(index + 1, None);
+        }
+        self.shard.drivers[index] = Some(self.key);
+    }
+
+    /// Drivers: what the device says that a tag is.
+    pub fn report(&mut self, tag: TagId, sample: Sample) {
+        let Sample { value, quality, time } = sample;
+        self.shard.tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
+    }
+
+    /// Drivers: what became of an order. Settling one twice, or after the connection that asked is gone, does nothing.
+    pub fn settle(&mut self, ticket: Ticket, result: Result<(), Refusal>) {
+        if let Some(asker) = self.shard.pending_writes.settle(ticket) {
+            self.shard.errands.push_back(Errand::Settled(asker, ticket, result));
+        }
+    }
+
+    /// Figures about the server.
+    pub fn info(&self) -> Info {
+        let Shard { metrics, settings, now, started, tags, .. } = &*self.shard;
+        Info {
+            name: settings.name.clone(),
+            uptime: now.tick - *started,
+            connections: metrics.connections.value(),
+            tags: tags.len(),
+            requests: metrics.requests.value(),
+            subscriptions: metrics.subscriptions.value(),
+            bytes_in: metrics.bytes_in.value(),
+            bytes_out: metrics.bytes_out.value(),
+            memory_bytes: (settings.memory_probe)(),
+        }
+    }
+}
+
+/// Formatted text goes to the output without a detour.
+impl fmt::Write for Context<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes());
+        Ok(())
+    }
+}

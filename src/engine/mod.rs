@@ -1,0 +1,340 @@
+//! The engine: sessions, buffering, back-pressure, subscriptions, timers. It reads no clock, opens no socket and
+//! spawns no thread: bytes and times are handed in, bytes are handed out through a [`Wire`].
+//!
+//! A turn is: [`begin`](Engine::begin) with the clocks, [`accept`](Engine::accept) and [`on_ready`](Engine::on_ready)
+//! for what happened, [`end`](Engine::end) to deal out changes and to send; it says when the next is due.
+
+mod buffers;
+mod connection;
+mod context;
+mod conversation;
+mod dealing;
+mod pending_writes;
+mod session;
+mod shard;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::base::time::{Now, Tick};
+use crate::base::timers::Timers;
+use crate::metrics::Metrics;
+use crate::tags::{Limit, Refusal, Subscriptions, TagId, Tags};
+
+pub use connection::{HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES};
+pub use context::{Context, Info, Written};
+pub use pending_writes::{Ticket, WriteOrder};
+pub use session::{Acceptor, Change, ConnKey, Consumed, End, Flow, Protocol, Ready, Session, Wire};
+pub use shard::{Listener, Settings};
+pub use system::declare_system_tags;
+
+use buffers::Buffers;
+use connection::{Connection, Link, Phase};
+use pending_writes::PendingWrites;
+use session::Rendering;
+use shard::{Errand, Shard, TurnTimes};
+use system::SystemTags;
+
+/// What a connection may hold in the scratch buffer: the end of a partial frame and one read.
+pub const SCRATCH_BYTES: usize = 64 * 1024;
+/// Connections over `max_connections` that are told so at any one time; further ones are just closed.
+pub const REFUSED_AT_ONCE: usize = 16;
+/// Errands run in one turn.
+const ERRANDS_PER_TURN: usize = 4_096;
+/// How long the buffers may be short before the largest debtors are closed.
+const SHORT_OF_MEMORY: Duration = Duration::from_secs(1);
+
+/// One shard's sessions and all that they need; a server with one shard is one of these and a reactor around it.
+pub struct Engine {
+    shard: Shard,
+    connections: Slab<Connection>,
+    /// The serial of the last connection.
+    serial: u32,
+    /// Of connections, by slab index.
+    timers: Timers,
+    /// Connections with output to send, or an end to make, at the end of the turn.
+    flush: Vec<u32>,
+    /// Connections that go on next turn though no event will come for them.
+    resume: Vec<u32>,
+    /// Connections that wait until buffer memory is back.
+    starved: Vec<u32>,
+    /// Closed in this turn.
+    gone: Vec<u32>,
+    /// Since when buffer memory is short.
+    short_since: Option<Tick>,
+    /// No more is accepted or read.
+    stopping: bool,
+    /// What is read goes here first.
+    scratch: Vec<u8>,
+    dealer: Dealer,
+}
+
+/// Room for dealing out one change after another without allocating.
+#[derive(Default)]
+struct Dealer {
+    serial: u64,
+    tags: Vec<TagId>,
+    name: String,
+    subscribers: Vec<u32>,
+    rendering: Rendering,
+}
+
+impl Engine {
+    /// An engine without connections, for the shard of that number.
+    pub fn new(
+        number: usize,
+        settings: Arc<Settings>,
+        tags: Arc<Tags>,
+        metrics: Arc<Metrics>,
+        now: Now,
+    ) -> Engine {
+        Engine {
+            shard: Shard {
+                number,
+                now,
+                started: now.tick,
+                tags,
+                system: SystemTags::default(),
+                subscriptions: Subscriptions::default(),
+                buffers: Buffers::new(settings.buffer_memory),
+                metrics,
+                pending_writes: PendingWrites::default(),
+                drivers: Vec::new(),
+                errands: Default::default(),
+                doubts: Default::default(),
+                stale: Timers::default(),
+                turns: TurnTimes::default(),
+                settings,
+            },
+            connections: Slab::new(),
+            serial: 0,
+            timers: Timers::default(),
+            flush: Vec::new(),
+            resume: Vec::new(),
+            starved: Vec::new(),
+            gone: Vec::new(),
+            short_since: None,
+            stopping: false,
+            scratch: vec![0; SCRATCH_BYTES],
+            dealer: Dealer::default(),
+        }
+    }
+
+    /// How many connections there are, closing ones included.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Bytes of memory in connections' buffers.
+    pub fn buffer_bytes(&self) -> usize {
+        self.shard.buffers.taken_bytes()
+    }
+
+    /// The counters of this shard.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shard.metrics
+    }
+
+    /// A value of a declared tag with `stale_after` begins to age: the configuration gave it one.
+    pub fn watch_staleness(&mut self, tag: TagId, at: Tick) {
+        self.shard.stale.arm_no_later(tag.0, at);
+    }
+
+    /// A turn begins: handle what is due by the clocks.
+    pub fn begin<W: Wire>(&mut self, now: Now, wire: &mut W) {
+        self.shard.now = now;
+        while let Some(index) = self.timers.pop_due(now.tick) {
+            self.on_timer(index as usize, wire);
+        }
+        self.shard.doubt_some();
+        self.shard.refresh_due_system_tags();
+    }
+
+    /// A peer has connected to a listener (by its place in the settings). `None`: there is no room, close it.
+    /// Otherwise [`on_open`](Self::on_open) must follow.
+    pub fn accept(&mut self, listener: usize, peer: SocketAddr) -> Option<ConnKey> {
+        let most = self.shard.settings.max_connections;
+        let refused = self.connections.len() >= most;
+        if refused {
+            self.shard.metrics.refused.add(1);
+            log::warn!("{peer} refused: there are {most} connections already (max_connections)");
+            if self.connections.len() >= most + REFUSED_AT_ONCE {
+                return None;
+            }
+        } else {
+            self.shard.metrics.accepted.add(1);
+            self.shard.metrics.connections.add(1);
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let acceptor = &self.shard.settings.listeners[listener].acceptor;
+        let session = acceptor.accept(peer);
+        let mut link = Link::new(peer, listener as u16, self.shard.now.tick);
+        if refused {
+            let mut text = String::new();
+            acceptor.refuse(&Refusal::Limit(Limit::Connections(most)), &mut text);
+            self.shard.buffers.append(&mut link.output, text.as_bytes());
+            link.phase = Phase::Closing;
+        }
+        let connection = Connection { serial: self.serial, link, session };
+        let index = self.connections.insert(connection);
+        if refused {
+            self.settle_deadline(index);
+            self.queue_flush(index);
+        }
+        log::debug!("{peer} connected");
+        Some(ConnKey { index: index as u32, serial: self.serial })
+    }
+
+    /// An accepted connection can be used from now on.
+    pub fn on_open(&mut self, key: ConnKey) {
+        let index = key.index as usize;
+        if self.connections[index].link.is_open() {
+            let flow = self.with_session(index, |session, cx| session.on_open(cx));
+            self.apply(index, flow);
+            self.settle(index);
+        }
+    }
+
+    /// An accepted connection cannot be used after all.
+    pub fn on_broken<W: Wire>(&mut self, key: ConnKey, why: std::io::ErrorKind, wire: &mut W) {
+        self.drop_now(key.index as usize, End::Broken(why), wire);
+    }
+
+    /// Something happened to the connection at `index`.
+    pub fn on_ready<W: Wire>(&mut self, index: u32, ready: Ready, wire: &mut W) {
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let flags = &mut connection.link.flags;
+        flags.readable |= ready.readable;
+        flags.writable |= ready.writable;
+        flags.read_closed |= ready.read_closed;
+        if ready.writable && !connection.link.output.is_empty() {
+            self.queue_flush(index as usize);
+        }
+        self.pump(index as usize, wire);
+    }
+
+    /// A turn ends: run errands, go on with what waited, deal out changes, send. Says when the next turn is due if
+    /// nothing happens before; `Tick::NEVER` if none is.
+    pub fn end<W: Wire>(&mut self, wire: &mut W) -> Tick {
+        self.run_errands(wire);
+        for index in std::mem::take(&mut self.resume) {
+            if let Some(connection) = self.connections.get_mut(index as usize) {
+                connection.link.flags.in_resume = false;
+                self.pump(index as usize, wire);
+            }
+        }
+        self.deal_changes();
+        self.flush(wire);
+        self.relieve_memory(wire);
+        for index in self.gone.drain(..) {
+            self.connections.remove(index as usize);
+        }
+        self.shard.metrics.buffer_bytes.set(self.shard.buffers.taken_bytes() as u64);
+        self.next_turn()
+    }
+
+    /// How long the turn took, for the figures.
+    pub fn on_turn_measured(&mut self, took: Duration) {
+        let (mean, max) = self.shard.turns.note(self.shard.now.tick, took);
+        self.shard.metrics.turn_mean_us.set(mean);
+        self.shard.metrics.turn_max_us.set(max);
+    }
+
+    /// Stop: read no more, answer what was read, send, close.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        let indices: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            self.queue_resume(index);
+        }
+    }
+
+    fn next_turn(&mut self) -> Tick {
+        let shard = &mut self.shard;
+        let busy = !self.resume.is_empty() || !shard.errands.is_empty() || !shard.doubts.is_empty();
+        if busy || shard.tags.has_changes(shard.number) {
+            return shard.now.tick;
+        }
+        let short = self.short_since.map(|since| since + SHORT_OF_MEMORY);
+        let due = [self.timers.next(), shard.stale.next(), short, shard.refresh_due_system_tags()];
+        due.into_iter().flatten().min().unwrap_or(Tick::NEVER)
+    }
+
+    fn run_errands<W: Wire>(&mut self, wire: &mut W) {
+        for _ in 0..ERRANDS_PER_TURN {
+            let Some(errand) = self.shard.errands.pop_front() else { return };
+            match errand {
+                Errand::Order(driver, order) => {
+                    if !self.shard.pending_writes.hand_out(order.ticket) || !self.is_open(driver) {
+                        continue;
+                    }
+                    let index = driver.index as usize;
+                    let flow = self.with_session(index, |session, cx| session.on_write_order(cx, order));
+                    self.apply_end(index, flow);
+                    self.settle(index);
+                }
+                Errand::Settled(asker, ticket, result) => {
+                    if !self.is_open(asker) {
+                        continue;
+                    }
+                    let index = asker.index as usize;
+                    let flow =
+                        self.with_session(index, |session, cx| session.on_write_done(cx, ticket, result));
+                    self.apply(index, flow);
+                    self.pump(index, wire);
+                }
+                Errand::TakenOver(holder) => {
+                    if self.is_open(holder) {
+                        self.close(holder.index as usize, End::TakenOver);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the key names a connection whose session is in conversation.
+    fn is_open(&self, key: ConnKey) -> bool {
+        let connection = self.connections.get(key.index as usize);
+        connection.is_some_and(|connection| connection.serial == key.serial && connection.link.is_open())
+    }
+
+    /// Buffers have been short for a while: close those that are owed the most until a quarter is back.
+    fn relieve_memory<W: Wire>(&mut self, wire: &mut W) {
+        if !self.shard.buffers.are_short() {
+            self.short_since = None;
+            for index in std::mem::take(&mut self.starved) {
+                if let Some(connection) = self.connections.get_mut(index as usize) {
+                    connection.link.flags.starved = false;
+                    self.queue_resume(index as usize);
+                }
+            }
+            return;
+        }
+        let now = self.shard.now.tick;
+        let since = *self.short_since.get_or_insert(now);
+        if now < since + SHORT_OF_MEMORY {
+            return;
+        }
+        let mut debtors: Vec<(usize, usize)> =
+            self.connections.iter().map(|(index, c)| (c.link.output.capacity(), index)).collect();
+        debtors.sort_unstable();
+        while let Some((bytes, index)) = debtors.pop() {
+            if bytes == 0 || self.shard.buffers.are_relieved() {
+                break;
+            }
+            self.drop_now(index, End::Memory, wire);
+        }
+        self.short_since = None;
+    }
+}

@@ -1,0 +1,207 @@
+//! What all connections of a shard share: settings, the clocks of this turn, tags, subscriptions, buffers, and what a
+//! session's call left to be done.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::buffers::Buffers;
+use super::connection::Subscriber;
+use super::pending_writes::{PendingWrites, Ticket, WriteOrder};
+use super::session::{Acceptor, ConnKey};
+use super::system::SystemTags;
+use crate::base::time::{Now, Tick};
+use crate::base::timers::Timers;
+use crate::metrics::Metrics;
+use crate::tags::{Holder, OwnerId, PatternId, Refusal, SourceId, Subscriptions, TagId, Tags};
+
+/// How a server is set.
+pub struct Settings {
+    /// Its name, for people.
+    pub name: String,
+    /// How many connections it serves at once.
+    pub max_connections: usize,
+    /// How many subscriptions a connection may have.
+    pub max_subscriptions: usize,
+    /// What all connections' buffers together may hold, in bytes.
+    pub buffer_memory: usize,
+    /// How long a peer may take nothing of what it is owed.
+    pub write_stall: Duration,
+    /// The listeners, in the order of the configuration.
+    pub listeners: Vec<Listener>,
+    /// The memory that the process holds, in bytes; the engine opens no file itself.
+    pub memory_probe: fn() -> u64,
+}
+
+/// What the engine knows of a listener.
+pub struct Listener {
+    /// Its protocol's scheme, for people.
+    pub scheme: &'static str,
+    /// Meets its peers.
+    pub acceptor: Box<dyn Acceptor>,
+    /// A connection from which nothing comes for so long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// A frame that was begun must end within this time.
+    pub frame_timeout: Duration,
+    /// A value written here that is not written again in this time turns uncertain.
+    pub stale_after: Option<Duration>,
+}
+
+/// Something that a call into a session left for the engine to do with another connection, at the end of the turn.
+pub(super) enum Errand {
+    /// Give a driver its order.
+    Order(ConnKey, WriteOrder),
+    /// Tell who asked what became of a write.
+    Settled(ConnKey, Ticket, Result<(), Refusal>),
+    /// Another connection speaks for the device now.
+    TakenOver(ConnKey),
+}
+
+/// Values that a lost source leaves behind, to turn uncertain; worked off in slices.
+pub(super) struct Doubt {
+    pub(super) source: SourceId,
+    /// Number of the last write before the source was lost.
+    pub(super) up_to: u64,
+    pub(super) tags: Vec<TagId>,
+}
+
+/// Tags that turn uncertain, at most, in one turn.
+pub(super) const DOUBTS_PER_TURN: usize = 4_096;
+
+pub(super) struct Shard {
+    pub(super) number: usize,
+    pub(super) settings: Arc<Settings>,
+    pub(super) now: Now,
+    pub(super) started: Tick,
+    pub(super) tags: Arc<Tags>,
+    pub(super) system: SystemTags,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) buffers: Buffers,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) pending_writes: PendingWrites,
+    /// The driver's connection of each polled device that has one.
+    pub(super) drivers: Vec<Option<ConnKey>>,
+    pub(super) errands: VecDeque<Errand>,
+    pub(super) doubts: VecDeque<Doubt>,
+    /// When the values of this shard's writers are too old.
+    pub(super) stale: Timers,
+    pub(super) turns: TurnTimes,
+}
+
+impl Shard {
+    /// Names a connection of any shard.
+    pub(super) fn holder(&self, key: ConnKey) -> Holder {
+        Holder((self.number as u64) << 56 | u64::from(key.index) << 32 | u64::from(key.serial))
+    }
+
+    /// The connection that a holder names, if it is one of this shard's.
+    pub(super) fn held_by(&self, holder: Holder) -> Option<ConnKey> {
+        let index = (holder.0 >> 32) as u32 & 0x00ff_ffff;
+        ((holder.0 >> 56) as usize == self.number).then_some(ConnKey { index, serial: holder.0 as u32 })
+    }
+
+    /// Let all that `source` wrote last turn uncertain.
+    pub(super) fn doubt(&mut self, source: SourceId) {
+        let mut tags = Vec::new();
+        self.tags.tags_of(source, &mut tags);
+        if !tags.is_empty() {
+            self.doubts.push_back(Doubt { source, up_to: self.tags.last_number(), tags });
+        }
+    }
+
+    /// Work off some doubts and let overdue values turn uncertain.
+    pub(super) fn doubt_some(&mut self) {
+        let mut budget = DOUBTS_PER_TURN;
+        while let Some(doubt) = self.doubts.front_mut() {
+            let from = doubt.tags.len() - budget.min(doubt.tags.len());
+            budget -= doubt.tags.len() - from;
+            for tag in doubt.tags.drain(from..) {
+                self.tags.degrade(tag, doubt.source, doubt.up_to);
+            }
+            if !doubt.tags.is_empty() {
+                return;
+            }
+            self.doubts.pop_front();
+        }
+        while budget > 0 {
+            let Some(number) = self.stale.pop_due(self.now.tick) else { return };
+            budget -= 1;
+            if let Some(later) = self.tags.expire(TagId(number), self.now.tick) {
+                self.stale.arm(number, later);
+            }
+        }
+    }
+
+    /// Where a driver is attached for `owner`.
+    pub(super) fn driver(&self, owner: OwnerId) -> Option<ConnKey> {
+        self.drivers.get(usize::from(owner.0)).copied().flatten()
+    }
+
+    /// A connection does not want to be told any more of what matches a pattern.
+    pub(super) fn end_subscription(&mut self, index: u32, pattern: PatternId) {
+        self.subscriptions.remove(index, pattern);
+        self.metrics.subscriptions.set(self.subscriptions.count() as u64);
+        if self.subscriptions.is_empty() {
+            self.tags.want_changes(self.number, false);
+        }
+    }
+
+    /// A conversation is over: end what it had begun elsewhere.
+    pub(super) fn part_with(
+        &mut self,
+        key: ConnKey,
+        source: Option<SourceId>,
+        subscriber: Option<Box<Subscriber>>,
+    ) {
+        self.metrics.connections.set(self.metrics.connections.value() - 1);
+        for pattern in subscriber.into_iter().flat_map(|subscriber| subscriber.patterns) {
+            self.end_subscription(key.index, pattern);
+        }
+        if let Some(source) = source {
+            let holder = self.holder(key);
+            if self.tags.speaks_for(source, holder) {
+                self.doubt(source);
+            }
+            self.tags.leave(source, holder);
+        }
+        let mut drove = false;
+        for driver in self.drivers.iter_mut().filter(|driver| **driver == Some(key)) {
+            *driver = None;
+            drove = true;
+        }
+        if !drove {
+            return;
+        }
+        let errands = &mut self.errands;
+        self.pending_writes.abandon(key, |asker, ticket, refusal| {
+            errands.push_back(Errand::Settled(asker, ticket, Err(refusal)));
+        });
+    }
+}
+
+/// How long the last turns took.
+#[derive(Default)]
+pub(super) struct TurnTimes {
+    /// Sixteen times the mean: a shift-free moving average.
+    mean_16_us: u64,
+    max_us: u64,
+    max_before_us: u64,
+    max_until: Tick,
+}
+
+/// The longest turn is forgotten after this time, or twice this time.
+const TURN_MAX_SPAN: Duration = Duration::from_secs(5);
+
+impl TurnTimes {
+    /// A turn took so long; says the mean and the longest.
+    pub(super) fn note(&mut self, now: Tick, took: Duration) -> (u64, u64) {
+        let took_us = took.as_micros() as u64;
+        self.mean_16_us = self.mean_16_us - self.mean_16_us / 16 + took_us;
+        if now >= self.max_until {
+            self.max_until = now + TURN_MAX_SPAN;
+            self.max_before_us = std::mem::take(&mut self.max_us);
+        }
+        self.max_us = self.max_us.max(took_us);
+        (self.mean_16_us / 16, self.max_us.max(self.max_before_us))
+    }
+}

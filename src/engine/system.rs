@@ -1,0 +1,131 @@
+//! The server's own tags, `$server/…`: computed when read, and once a second while somebody subscribes to them.
+
+use std::time::Duration;
+
+use super::shard::Shard;
+use crate::base::time::Tick;
+use crate::tags::name::TagName;
+use crate::tags::value::{Kind, Quality, Sample, Value};
+use crate::tags::{Access, Declaration, Refusal, TagId, Tags, Write};
+
+/// How often subscribers are told.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// One of the server's tags.
+struct SystemTag {
+    name: &'static str,
+    kind: Kind,
+    units: &'static str,
+    description: &'static str,
+    value: fn(&Shard) -> Value,
+}
+
+macro_rules! count {
+    ($name:literal, $units:literal, $description:literal, $value:expr) => {
+        SystemTag {
+            name: concat!("$server/", $name),
+            kind: Kind::Int,
+            units: $units,
+            description: $description,
+            value: |shard| {
+                let value: fn(&Shard) -> u64 = $value;
+                Value::Int(i64::try_from(value(shard)).unwrap_or(i64::MAX))
+            },
+        }
+    };
+}
+
+macro_rules! text {
+    ($name:literal, $description:literal, $value:expr) => {
+        SystemTag {
+            name: concat!("$server/", $name),
+            kind: Kind::Text,
+            units: "",
+            description: $description,
+            value: |shard| {
+                let value: fn(&Shard) -> &str = $value;
+                Value::Text(value(shard).into())
+            },
+        }
+    };
+}
+
+/// The table of them; a tag's id is its row.
+const SYSTEM_TAGS: &[SystemTag] = &[
+    text!("version", "the server's version", |_| env!("CARGO_PKG_VERSION")),
+    text!("name", "the server's configured name", |shard| &shard.settings.name),
+    count!("uptime_s", "s", "time since start", |shard| (shard.now.tick - shard.started).as_secs()),
+    count!("connections", "", "open connections", |shard| shard.metrics.connections.value()),
+    count!("accepted", "", "connections since start", |shard| shard.metrics.accepted.value()),
+    count!("refused", "", "connections turned away since start", |shard| shard.metrics.refused.value()),
+    count!("requests", "", "requests since start", |shard| shard.metrics.requests.value()),
+    count!("bytes_in", "B", "bytes read since start", |shard| shard.metrics.bytes_in.value()),
+    count!("bytes_out", "B", "bytes written since start", |shard| shard.metrics.bytes_out.value()),
+    count!("tags", "", "tags, these included", |shard| shard.tags.len() as u64),
+    count!("subscriptions", "", "subscriptions", |shard| shard.metrics.subscriptions.value()),
+    count!("turn_mean_us", "µs", "mean time of a turn of the loop", |shard| shard
+        .metrics
+        .turn_mean_us
+        .value()),
+    count!("turn_max_us", "µs", "longest turn of the last ten seconds", |shard| {
+        shard.metrics.turn_max_us.value()
+    }),
+    count!("memory_bytes", "B", "resident memory of the process", |shard| (shard.settings.memory_probe)()),
+    count!("buffer_bytes", "B", "memory in connections' buffers", |shard| shard.buffers.taken_bytes() as u64),
+    count!("dropped_log_lines", "", "log lines dropped while stderr was stalled", |_| {
+        crate::base::log::dropped()
+    }),
+];
+
+/// When the server's tags are refreshed next.
+#[derive(Default)]
+pub(super) struct SystemTags {
+    due: Option<Tick>,
+}
+
+/// Declare the server's own tags; they must be the first.
+pub fn declare_system_tags(tags: &Tags) -> Result<(), Refusal> {
+    for (row, tag) in SYSTEM_TAGS.iter().enumerate() {
+        let name = TagName::parse(tag.name).expect("the table's names are names");
+        let declaration = Declaration {
+            kind: tag.kind,
+            access: Access::ReadOnly,
+            description: tag.description.into(),
+            units: tag.units.into(),
+            ..Declaration::default()
+        };
+        let id = tags.declare(name, declaration)?;
+        assert_eq!(id.0 as usize, row, "the server's own tags are declared first");
+    }
+    Ok(())
+}
+
+impl Shard {
+    /// The sample of one of the server's own tags as it is now.
+    pub(super) fn system_sample(&self, tag: TagId) -> Option<Sample> {
+        let row = SYSTEM_TAGS.get(tag.0 as usize)?;
+        Some(Sample { value: (row.value)(self), quality: Quality::Good, time: self.now.wall })
+    }
+
+    /// Refresh the server's own tags if that is due. Says when it is due again: never, where nobody subscribes.
+    pub(super) fn refresh_due_system_tags(&mut self) -> Option<Tick> {
+        if !self.subscriptions.wants_system() {
+            self.system.due = None;
+            return None;
+        }
+        if self.system.due.is_none_or(|due| due <= self.now.tick) {
+            self.refresh_system_tags();
+        }
+        self.system.due
+    }
+
+    /// Put the server's own tags into the table, so that subscribers are told of changes.
+    pub(super) fn refresh_system_tags(&mut self) {
+        self.system.due = Some(self.now.tick + PERIOD);
+        for (row, tag) in SYSTEM_TAGS.iter().enumerate() {
+            let (value, time) = ((tag.value)(self), self.now.wall);
+            let write = Write { value, quality: Quality::Good, time, source: None, stale_at: Tick::NEVER };
+            self.tags.store(TagId(row as u32), write);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `echo://`: what the first Lumina server did. Unframed: each chunk of text received is answered with `Echo: ` and
+//! that same text, so that old clients keep working and a new one has something to try.
+
+use std::net::SocketAddr;
+
+use crate::base::section::Section;
+use crate::engine::{Acceptor, Consumed, Context, Flow, Protocol, Session};
+use crate::tags::Refusal;
+
+/// The row of the table.
+pub const PROTOCOL: Protocol = Protocol {
+    scheme: "echo",
+    summary: "answers each chunk of text with 'Echo: ' and the text, as the first Lumina did",
+    default_port: 5000,
+    listener: |_: &mut Section<'_>| Box::new(EchoListener),
+    specimens: &[b"Hello, Lumina"],
+    recode: |chunk, out| {
+        out.extend_from_slice(chunk);
+        (!chunk.is_empty()).then_some(chunk.len())
+    },
+};
+
+const GREETING: &[u8] = b"Echo: ";
+
+struct EchoListener;
+
+impl Acceptor for EchoListener {
+    fn accept(&self, _peer: SocketAddr) -> Box<dyn Session> {
+        Box::new(Echo)
+    }
+
+    fn refuse(&self, refusal: &Refusal, out: &mut String) {
+        out.push_str(&refusal.to_string());
+    }
+}
+
+struct Echo;
+
+impl Session for Echo {
+    fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Consumed {
+        // What does not fit below the high-water mark waits, and then counts as a chunk of its own.
+        let bytes = input.len().min(cx.room().saturating_sub(GREETING.len()));
+        if bytes > 0 {
+            cx.count_request();
+            cx.put(GREETING);
+            cx.put(&input[..bytes]);
+        }
+        Consumed { bytes, flow: if bytes < input.len() { Flow::More } else { Flow::Continue } }
+    }
+}

@@ -1,0 +1,217 @@
+//! The mio poll loop: sockets, clocks and signals around an [`Engine`]. The only module that knows mio.
+
+mod descriptors;
+mod listen;
+mod signals;
+mod sockets;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::event::Event;
+use mio::{Events, Poll, Token};
+
+use crate::base::time::{Now, Tick, Timestamp};
+use crate::engine::{Engine, Ready};
+
+pub use descriptors::{Descriptors, raise_descriptor_limit};
+pub use listen::{KeepAlive, bind};
+
+use listen::{Accepted, Door};
+use signals::Signals;
+use sockets::Sockets;
+
+/// Events taken from the kernel at once.
+const EVENTS_PER_TURN: usize = 1_024;
+/// Peers accepted on one listener in a turn, before those connected have theirs.
+const ACCEPTS_PER_TURN: usize = 64;
+/// When descriptors ran out and none came back: try again after.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+
+/// Tokens of connections are their slab indices, which stay far below these.
+const FIRST_LISTENER: usize = 1 << 30;
+const SIGNALS: Token = Token((1 << 30) - 1);
+
+/// The clocks. Read once a turn, and only here.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock whose ticks begin now.
+    pub fn start() -> Clock {
+        Clock { started: Instant::now() }
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let millis = match since_1970 {
+            Ok(after) => after.as_millis() as i64,
+            Err(before) => -(before.duration().as_millis() as i64),
+        };
+        Now { tick: self.tick(), wall: Timestamp(millis) }
+    }
+
+    fn tick(&self) -> Tick {
+        Tick::from_micros(self.started.elapsed().as_micros() as u64)
+    }
+}
+
+/// An engine and the sockets that it speaks through.
+pub struct Reactor {
+    poll: Poll,
+    clock: Clock,
+    engine: Engine,
+    sockets: Sockets,
+    /// In the order of the engine's listeners; empty from shutdown on.
+    doors: Vec<Door>,
+    signals: Signals,
+    /// Descriptors ran out: nobody is accepted until then, or until one is closed.
+    accept_again: Option<Tick>,
+    /// The last attempt to accept found no descriptor: that was said once.
+    out_of_descriptors: bool,
+    shutdown_grace: Duration,
+}
+
+impl Reactor {
+    /// A reactor for bound listeners, each with the number of its settings in the engine. Nobody is accepted before
+    /// [`run`](Self::run).
+    pub fn new(
+        engine: Engine,
+        clock: Clock,
+        listeners: Vec<(usize, std::net::TcpListener)>,
+        shutdown_grace: Duration,
+    ) -> io::Result<Reactor> {
+        let poll = Poll::new()?;
+        let signals = Signals::register(poll.registry(), SIGNALS)?;
+        let mut doors = Vec::new();
+        for (place, (settings, listener)) in listeners.into_iter().enumerate() {
+            let token = Token(FIRST_LISTENER + place);
+            doors.push(Door::open(settings, listener, poll.registry(), token)?);
+        }
+        let sockets = Sockets::default();
+        Ok(Reactor {
+            poll,
+            clock,
+            engine,
+            sockets,
+            doors,
+            signals,
+            accept_again: None,
+            out_of_descriptors: false,
+            shutdown_grace,
+        })
+    }
+
+    /// Serve until a signal asks to stop, and everybody was answered or `shutdown_grace` is over.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut stop_by: Option<Tick> = None;
+        let mut next = self.clock.tick();
+        loop {
+            let timeout = self.timeout(next, stop_by);
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let now = self.clock.now();
+            self.engine.begin(now, &mut self.sockets);
+            for event in &events {
+                self.on_event(event);
+            }
+            if self.signals.take() && stop_by.is_none() {
+                log::info!("stopping: {} connections are answered and closed", self.engine.len());
+                self.doors.clear();
+                self.engine.stop();
+                stop_by = Some(now.tick + self.shutdown_grace);
+            }
+            self.accept(now.tick);
+            next = self.engine.end(&mut self.sockets);
+            self.engine.on_turn_measured(self.clock.tick() - now.tick);
+            if let Some(stop_by) = stop_by {
+                if self.engine.is_empty() {
+                    return Ok(());
+                }
+                if now.tick >= stop_by {
+                    log::warn!("{} connections were cut at the end of shutdown_grace", self.engine.len());
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// How long to wait for events: until the next deadline of the engine or of our own.
+    fn timeout(&self, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
+        if self.accept_again.is_none() && self.doors.iter().any(|door| door.waiting) {
+            return Some(Duration::ZERO);
+        }
+        let due = [Some(next), self.accept_again, stop_by].into_iter().flatten().min();
+        due.filter(|due| *due < Tick::NEVER).map(|due| due - self.clock.tick())
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        let Token(token) = event.token();
+        if token >= FIRST_LISTENER {
+            if let Some(door) = self.doors.get_mut(token - FIRST_LISTENER) {
+                door.waiting = true;
+            }
+        } else if event.token() == SIGNALS {
+            self.signals.on_event();
+        } else {
+            let ready = Ready {
+                // An error is learned by reading.
+                readable: event.is_readable() || event.is_error(),
+                writable: event.is_writable(),
+                read_closed: event.is_read_closed(),
+            };
+            self.engine.on_ready(token as u32, ready, &mut self.sockets);
+        }
+    }
+
+    /// Accept some of those who wait.
+    fn accept(&mut self, now: Tick) {
+        if let Some(again) = self.accept_again {
+            if now < again && !self.sockets.take_closed() {
+                return;
+            }
+            self.accept_again = None;
+        }
+        for place in 0..self.doors.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                if !self.doors[place].waiting {
+                    break;
+                }
+                match self.doors[place].accept() {
+                    Accepted::Peer(stream, peer) => {
+                        self.out_of_descriptors = false;
+                        let settings = self.doors[place].settings;
+                        self.welcome(settings, stream, peer);
+                    }
+                    Accepted::Nobody => {}
+                    Accepted::NoDescriptor(error) => {
+                        log::warn!(
+                            "nobody is accepted for now: {error}; raise the descriptor limit (ulimit -n)"
+                        );
+                        self.sockets.take_closed();
+                        self.accept_again = Some(now + ACCEPT_AGAIN);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, settings: usize, stream: mio::net::TcpStream, peer: SocketAddr) {
+        let Some(key) = self.engine.accept(settings, peer) else { return };
+        match self.sockets.add(key, stream, self.poll.registry()) {
+            Ok(()) => self.engine.on_open(key),
+            Err(error) => {
+                log::warn!("{peer} cannot be served: {error}");
+                self.engine.on_broken(key, error.kind(), &mut self.sockets);
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Assembly: a configuration made into tags, an engine and a reactor. The only place that knows every part.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::time::{Now, Tick};
+use crate::config::{Config, ListenConfig, TagConfig};
+use crate::engine::{Engine, Listener, Settings, declare_system_tags};
+use crate::metrics::Metrics;
+use crate::reactor::{Clock, Reactor, bind, raise_descriptor_limit};
+use crate::tags::name::TagName;
+use crate::tags::value::Quality;
+use crate::tags::{Refusal, Tags, Write};
+
+/// A server that has bound all its listeners, and accepts on none of them yet.
+pub struct Server {
+    reactor: Reactor,
+    bound: Vec<Bound>,
+}
+
+/// An address that a server listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The protocol spoken there.
+    pub scheme: &'static str,
+    /// With the port that was found, where any was asked for.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.address)
+    }
+}
+
+/// Why a server cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Bind(String, io::Error),
+    /// The poll or the signals cannot be set up.
+    System(io::Error),
+    /// The configured tags do not fit.
+    Tag(String, Refusal),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Bind(url, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "cannot listen on {url}: another process does; stop it or choose another port")
+            }
+            StartError::Bind(url, error) => write!(f, "cannot listen on {url}: {error}"),
+            StartError::System(error) => write!(f, "cannot set up the event loop: {error}"),
+            StartError::Tag(name, refusal) => write!(f, "cannot declare the tag {name}: {refusal}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Server {
+    /// Bind all listeners and declare all tags.
+    pub fn bind(config: Config) -> Result<Server, StartError> {
+        let clock = Clock::start();
+        let now = clock.now();
+        let (sockets, bound) = bind_all(&config.listeners)?;
+        let descriptors = raise_descriptor_limit(sockets.len());
+        let max_connections = config.server.max_connections.min(descriptors.connections);
+        log::info!("{max_connections} connections at most; the descriptor limit is {}", descriptors.limit);
+
+        let tags = Arc::new(Tags::new(config.server.tags.clone(), Vec::new(), 1));
+        declare_system_tags(&tags).map_err(|refusal| StartError::Tag("$server".to_owned(), refusal))?;
+        let settings = Settings {
+            name: config.server.name,
+            max_connections,
+            max_subscriptions: config.server.max_subscriptions,
+            buffer_memory: config.server.buffer_memory,
+            write_stall: config.server.write_stall,
+            listeners: config.listeners.into_iter().map(listener).collect(),
+            memory_probe: resident_bytes,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), metrics, now);
+        for tag in config.tags {
+            declare(&tags, &mut engine, tag, now)?;
+        }
+        let reactor =
+            Reactor::new(engine, clock, sockets, config.server.shutdown_grace).map_err(StartError::System)?;
+        Ok(Server { reactor, bound })
+    }
+
+    /// The addresses listened on, in the order of the configuration.
+    pub fn bound(&self) -> &[Bound] {
+        &self.bound
+    }
+
+    /// Serve until a signal asks to stop.
+    pub fn run(self) -> io::Result<()> {
+        self.reactor.run()
+    }
+}
+
+/// Listening sockets, each with the number of its section.
+type BoundSockets = Vec<(usize, std::net::TcpListener)>;
+
+fn bind_all(listeners: &[ListenConfig]) -> Result<(BoundSockets, Vec<Bound>), StartError> {
+    let (mut sockets, mut bound) = (Vec::new(), Vec::new());
+    for (number, listener) in listeners.iter().enumerate() {
+        for &address in &listener.url.addresses {
+            let fault = |error| StartError::Bind(listener.url.to_string(), error);
+            let socket = match bind(address, listener.keep_alive) {
+                // `localhost` is often two addresses, of which one is not there.
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && !bound.is_empty() => {
+                    log::warn!("not listening on {address}: {error}");
+                    continue;
+                }
+                result => result.map_err(fault)?,
+            };
+            let address = socket.local_addr().map_err(fault)?;
+            if !address.ip().is_loopback() {
+                log::warn!(
+                    "{address} can be reached from other machines, and whoever reaches it reads and writes \
+                     everything: there is no login yet"
+                );
+            }
+            bound.push(Bound { scheme: listener.url.protocol.scheme, address });
+            sockets.push((number, socket));
+        }
+    }
+    Ok((sockets, bound))
+}
+
+fn listener(config: ListenConfig) -> Listener {
+    Listener {
+        scheme: config.url.protocol.scheme,
+        acceptor: config.acceptor,
+        idle_timeout: config.idle_timeout,
+        frame_timeout: config.frame_timeout,
+        stale_after: config.stale_after,
+    }
+}
+
+fn declare(tags: &Tags, engine: &mut Engine, tag: TagConfig, now: Now) -> Result<(), StartError> {
+    let name = TagName::parse(&*tag.name).expect("the configuration's names are names");
+    let stale_after = tag.declaration.stale_after;
+    let refused = |refusal| StartError::Tag(tag.name.to_string(), refusal);
+    let id = tags.declare(name, tag.declaration).map_err(refused)?;
+    if let Some(value) = tag.initial {
+        let stale_at = stale_after.map_or(Tick::NEVER, |span| now.tick + span);
+        tags.store(id, Write { value, quality: Quality::Good, time: now.wall, source: None, stale_at });
+        if stale_at < Tick::NEVER {
+            engine.watch_staleness(id, stale_at);
+        }
+    }
+    Ok(())
+}
+
+/// The resident memory of this process, in bytes; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
+        let resident = text.split_ascii_whitespace().nth(1)?;
+        resident.parse::<u64>().ok()
+    });
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}

@@ -1,0 +1,355 @@
+//! The plant's tags: names, current samples, who wrote them, who wants to know. Shared by all shards; every call here
+//! is short and takes at most one lock at a time of each kind, in the order catalog, slot, sources or changes.
+
+mod catalog;
+mod changes;
+mod in_order;
+mod kind;
+mod match_cache;
+pub mod name;
+mod refusal;
+mod set;
+mod sources;
+mod subscriptions;
+mod table;
+pub mod value;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use crate::base::time::{Tick, Timestamp};
+
+pub use catalog::{Access, Catalog, Declaration, OwnerId};
+pub use refusal::{Limit, Refusal};
+pub use set::TagSet;
+pub use sources::{Holder, SourceId};
+pub use subscriptions::{PatternId, Subscriptions};
+
+use changes::Changes;
+use name::{Pattern, TagName};
+use sources::Sources;
+use table::{Slot, Table};
+use value::{Input, Quality, Sample, Value};
+
+/// A tag: an index for as long as the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TagId(pub u32);
+
+/// What bounds the tags.
+#[derive(Clone, Debug)]
+pub struct TagSettings {
+    /// How many there may be, the server's own included.
+    pub max_tags: usize,
+    /// How long a text value may be, in bytes.
+    pub max_text: usize,
+    /// Whether the first write creates a tag.
+    pub create_tags: bool,
+}
+
+impl Default for TagSettings {
+    fn default() -> Self {
+        TagSettings { max_tags: 100_000, max_text: 1_024, create_tags: true }
+    }
+}
+
+/// All tags of a server.
+#[derive(Debug)]
+pub struct Tags {
+    settings: TagSettings,
+    catalog: RwLock<Catalog>,
+    table: Table,
+    sources: Mutex<Sources>,
+    changes: Changes,
+    /// The number of the last write.
+    sequence: AtomicU64,
+    /// The names of polled devices, by `OwnerId`.
+    owners: Vec<Box<str>>,
+}
+
+/// What a write must know of the tag that it goes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    /// The tag.
+    pub tag: TagId,
+    /// The polled device that the write must go to first.
+    pub owner: Option<OwnerId>,
+    /// From the tag's declaration.
+    pub stale_after: Option<Duration>,
+}
+
+/// A sample on its way into the table.
+#[derive(Debug)]
+pub struct Write {
+    /// Its value, of the tag's type.
+    pub value: Value,
+    /// Its quality.
+    pub quality: Quality,
+    /// Its time.
+    pub time: Timestamp,
+    /// The device that wrote it.
+    pub source: Option<SourceId>,
+    /// When it is too old to be good.
+    pub stale_at: Tick,
+}
+
+/// What a scan by pattern has come to.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Tags found, in byte order of their names; the caller takes them from the front.
+    pub found: std::collections::VecDeque<TagId>,
+    after: Option<TagId>,
+    ended: bool,
+    batch: Vec<TagId>,
+}
+
+/// Names looked at, at most, while the catalog is locked for one slice of a scan.
+const SCAN_VISITS: usize = 4_096;
+/// Tags found, at most, by one slice of a scan.
+const SCAN_FOUND: usize = 128;
+
+impl Scan {
+    /// Whether everything was found and taken.
+    pub fn is_over(&self) -> bool {
+        self.ended && self.found.is_empty()
+    }
+}
+
+impl Tags {
+    /// No tags yet. `owners` are the names of the polled devices; `shards` will read the changes.
+    pub fn new(settings: TagSettings, owners: Vec<Box<str>>, shards: usize) -> Tags {
+        Tags {
+            catalog: RwLock::default(),
+            table: Table::new(settings.max_tags),
+            sources: Mutex::default(),
+            changes: Changes::new(shards),
+            sequence: AtomicU64::new(0),
+            owners,
+            settings,
+        }
+    }
+
+    /// What bounds the tags.
+    pub fn settings(&self) -> &TagSettings {
+        &self.settings
+    }
+
+    /// How many tags there are.
+    pub fn len(&self) -> usize {
+        self.catalog().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The tag of that name.
+    pub fn find(&self, name: TagName<'_>) -> Option<TagId> {
+        self.catalog().find(name.as_str())
+    }
+
+    /// Append the name of a tag to `out`.
+    pub fn push_name(&self, tag: TagId, out: &mut String) {
+        out.push_str(self.catalog().name(tag));
+    }
+
+    /// The catalog, for as long as the guard lives: what a caller does with it must be short.
+    pub fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read().expect("a panic ends the process, so no lock is poisoned")
+    }
+
+    /// Add a declared tag at start. `Err` if the name is taken or the table full.
+    pub fn declare(&self, name: TagName<'_>, declaration: Declaration) -> Result<TagId, Refusal> {
+        let mut catalog = self.catalog.write().expect("a panic ends the process, so no lock is poisoned");
+        if catalog.find(name.as_str()).is_some() {
+            return Err(Refusal::ReadOnly);
+        }
+        if catalog.len() >= self.settings.max_tags {
+            return Err(Refusal::Limit(Limit::Tags(self.settings.max_tags)));
+        }
+        Ok(catalog.add(name, Some(declaration)))
+    }
+
+    /// Whether `value` may be written to the tag `name`, which is created if need be; what the tag's type makes of
+    /// it is left in `value`. The checks come in the order that the line protocol lists them.
+    pub fn admit(&self, name: TagName<'_>, value: &mut Input<'_>) -> Result<Admitted, Refusal> {
+        let catalog = self.catalog();
+        let Some(tag) = catalog.find(name.as_str()) else {
+            drop(catalog);
+            return self.create(name, value);
+        };
+        let declaration = catalog.declaration(tag);
+        if declaration.access == Access::ReadOnly {
+            return Err(Refusal::ReadOnly);
+        }
+        let kind = declaration.kind;
+        let given = std::mem::replace(value, Input::Null);
+        *value = kind.convert(given).map_err(|_| Refusal::WrongType(kind))?;
+        if !declaration.limits.contains(value) {
+            return Err(Refusal::OutOfRange);
+        }
+        self.check_text(value)?;
+        Ok(Admitted { tag, owner: declaration.owner, stale_after: declaration.stale_after })
+    }
+
+    fn create(&self, name: TagName<'_>, value: &Input<'_>) -> Result<Admitted, Refusal> {
+        if name.is_system() {
+            return Err(Refusal::ReadOnly);
+        }
+        if !self.settings.create_tags {
+            return Err(Refusal::NoSuchTag);
+        }
+        self.check_text(value)?;
+        let mut catalog = self.catalog.write().expect("a panic ends the process, so no lock is poisoned");
+        // Another shard may have been faster.
+        let tag = match catalog.find(name.as_str()) {
+            Some(tag) => tag,
+            None if catalog.len() >= self.settings.max_tags => {
+                return Err(Refusal::Limit(Limit::Tags(self.settings.max_tags)));
+            }
+            None => catalog.add(name, None),
+        };
+        Ok(Admitted { tag, owner: None, stale_after: None })
+    }
+
+    fn check_text(&self, value: &Input<'_>) -> Result<(), Refusal> {
+        match value {
+            Input::Text(text) if text.len() > self.settings.max_text => {
+                Err(Refusal::Limit(Limit::Text(self.settings.max_text)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Put an admitted sample into the table and let the subscribers know if it is a change.
+    pub fn store(&self, tag: TagId, write: Write) {
+        let mut slot = self.table.lock(tag);
+        let number = self.next_number();
+        let changed = slot.quality != write.quality || !slot.value.same(&write.value);
+        slot.written = number;
+        slot.time = write.time;
+        slot.stale_at = write.stale_at;
+        if slot.source != write.source {
+            let before = std::mem::replace(&mut slot.source, write.source);
+            self.sources().hand_over(tag, before, write.source);
+        }
+        if changed {
+            slot.changed = number;
+            slot.quality = write.quality;
+            slot.value = write.value;
+            drop(slot);
+            self.changes.mark(tag);
+        }
+    }
+
+    /// The current sample of a tag.
+    pub fn read(&self, tag: TagId) -> Sample {
+        self.table.lock(tag).sample()
+    }
+
+    /// The current sample, and the number of the write that made it what it is.
+    pub fn read_numbered(&self, tag: TagId) -> (Sample, u64) {
+        let slot = self.table.lock(tag);
+        (slot.sample(), slot.changed)
+    }
+
+    /// Let a value that was not refreshed in time turn uncertain. `Some`: it is due later, at that tick.
+    pub fn expire(&self, tag: TagId, now: Tick) -> Option<Tick> {
+        let slot = self.table.lock(tag);
+        if slot.stale_at > now {
+            return (slot.stale_at < Tick::NEVER).then_some(slot.stale_at);
+        }
+        self.doubt(tag, slot);
+        None
+    }
+
+    /// Let a value that `source` wrote, up to write number `up_to`, turn uncertain.
+    pub fn degrade(&self, tag: TagId, source: SourceId, up_to: u64) {
+        let slot = self.table.lock(tag);
+        if slot.source == Some(source) && slot.written <= up_to {
+            self.doubt(tag, slot);
+        }
+    }
+
+    fn doubt(&self, tag: TagId, mut slot: MutexGuard<'_, Slot>) {
+        if slot.quality == Quality::Good {
+            slot.quality = Quality::Uncertain;
+            slot.changed = self.next_number();
+            drop(slot);
+            self.changes.mark(tag);
+        }
+    }
+
+    /// The number of the last write. Taken before a tag is read, it tells which changes the reader may have missed.
+    pub fn last_number(&self) -> u64 {
+        self.sequence.load(Ordering::Acquire)
+    }
+
+    fn next_number(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Find some more of the tags that match `pattern`; at most a slice, so that the caller's turn stays short.
+    pub fn scan(&self, pattern: Pattern<'_>, scan: &mut Scan) {
+        if scan.ended {
+            return;
+        }
+        let catalog = self.catalog();
+        scan.after = catalog.scan(pattern, scan.after, SCAN_FOUND, SCAN_VISITS, &mut scan.batch);
+        scan.ended = scan.after.is_none();
+        scan.found.extend(scan.batch.drain(..));
+    }
+
+    /// `holder` speaks for the device `name` from now on; says who did before.
+    pub fn take_over(&self, name: &str, holder: Holder) -> (SourceId, Option<Holder>) {
+        self.sources().take_over(name, holder)
+    }
+
+    /// Append the tags last written by `source` to `tags`.
+    pub fn tags_of(&self, source: SourceId, tags: &mut Vec<TagId>) {
+        tags.extend(self.sources().tags(source));
+    }
+
+    /// Whether `holder` is the connection that speaks for a source.
+    pub fn speaks_for(&self, source: SourceId, holder: Holder) -> bool {
+        self.sources().holder(source) == Some(holder)
+    }
+
+    /// The connection of a source is gone; if another has taken over, nothing happens.
+    pub fn leave(&self, source: SourceId, holder: Holder) {
+        self.sources().leave(source, holder);
+    }
+
+    /// Append who is behind a tag: the polled device that owns it, else its last writer, else `-`.
+    pub fn push_source(&self, tag: TagId, out: &mut String) {
+        if let Some(owner) = self.catalog().declaration(tag).owner {
+            return out.push_str(&self.owners[usize::from(owner.0)]);
+        }
+        // The slot stays locked, so that the name is not forgotten in between.
+        let slot = self.table.lock(tag);
+        match slot.source {
+            Some(source) => out.push_str(self.sources().name(source)),
+            None => out.push('-'),
+        }
+    }
+
+    /// Whether `shard` wants to know of changes.
+    pub fn want_changes(&self, shard: usize, wanted: bool) {
+        self.changes.open(shard, wanted);
+    }
+
+    /// Whether there are changes for `shard`.
+    pub fn has_changes(&self, shard: usize) -> bool {
+        !self.changes.is_empty(shard)
+    }
+
+    /// Take up to `most` changed tags for `shard`, the longest waiting first.
+    pub fn take_changes(&self, shard: usize, most: usize, tags: &mut Vec<TagId>) {
+        self.changes.take(shard, most, tags);
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().expect("a panic ends the process, so no lock is poisoned")
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a request was refused though it was well-formed: a policy, a limit, or the state of the tag or its device.
+
+use std::fmt;
+
+use super::value::Kind;
+
+/// A well-formed request that is not carried out. Each protocol maps it to its own wire answer in one function; the
+/// `Display` text is for people.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// No such tag.
+    NoSuchTag,
+    /// No such subscription.
+    NoSuchSubscription,
+    /// The tag cannot be written.
+    ReadOnly,
+    /// A device is written a value, with neither a quality nor a time.
+    ValueOnly,
+    /// The tag's type cannot hold the value.
+    WrongType(Kind),
+    /// Outside the tag's declared limits, or of what the device's register can hold.
+    OutOfRange,
+    /// Not allowed.
+    Denied,
+    /// The device refused; its own reason.
+    Device(&'static str),
+    /// The device did not answer in time; the write may or may not have happened.
+    Timeout,
+    /// Nothing was sent: the device is not connected, is held off, or the order expired.
+    Offline,
+    /// A limit of the server is reached.
+    Limit(Limit),
+}
+
+/// A limit of the server, with its setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `max_tags`
+    Tags(usize),
+    /// `max_text`, in bytes
+    Text(usize),
+    /// `max_subscriptions` of one connection
+    Subscriptions(usize),
+    /// `max_connections`
+    Connections(usize),
+    /// Writes that wait for devices
+    PendingWrites(usize),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoSuchTag => f.write_str("no such tag"),
+            Refusal::NoSuchSubscription => f.write_str("no such subscription"),
+            Refusal::ReadOnly => f.write_str("the tag cannot be written"),
+            Refusal::ValueOnly => f.write_str("a device is written a value, without quality and time"),
+            Refusal::WrongType(kind) => {
+                write!(f, "the tag's type is {} and cannot hold the value", kind.as_str())
+            }
+            Refusal::OutOfRange => f.write_str("the value is outside the tag's limits"),
+            Refusal::Denied => f.write_str("not allowed"),
+            Refusal::Device(reason) => f.write_str(reason),
+            Refusal::Timeout => f.write_str("the device did not answer in time; the write may have happened"),
+            Refusal::Offline => f.write_str("the device is not connected; nothing was sent"),
+            Refusal::Limit(limit) => limit.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Tags(most) => write!(f, "tags: this server holds at most {most} (max_tags)"),
+            Limit::Text(most) => write!(f, "text: a value has at most {most} bytes (max_text)"),
+            Limit::Subscriptions(most) => {
+                write!(f, "subscriptions: a connection has at most {most} (max_subscriptions)")
+            }
+            Limit::Connections(most) => {
+                write!(f, "connections: this server serves at most {most} (max_connections)")
+            }
+            Limit::PendingWrites(most) => write!(f, "pending writes: at most {most} wait for devices"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

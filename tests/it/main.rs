@@ -1,0 +1,23 @@
+//! Black box: the real executable, on ports that the kernel chose, held against the specification.
+//!
+//! Each test starts a server of its own, which costs a few milliseconds and keeps tests apart. No test
+//! asserts how long something takes; waiting always ends at [`server::DEADLINE`], so what is broken fails and
+//! never hangs.
+
+mod client;
+mod script;
+mod server;
+
+mod config;
+mod echo;
+mod exhaustion;
+mod hostile;
+mod line_lines;
+mod line_names;
+mod line_requests;
+mod line_sources;
+mod line_subscriptions;
+mod line_values;
+mod many;
+mod shutdown;
+mod tidy;
