@@ -10,6 +10,8 @@ mod context;
 mod conversation;
 mod dealing;
 mod pending_writes;
+#[cfg(test)]
+pub(crate) mod rig;
 mod session;
 mod shard;
 mod system;

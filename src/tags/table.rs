@@ -39,9 +39,12 @@ impl Slot {
     }
 }
 
+/// Allocated when the first of its tags comes.
+type Chunk = OnceLock<Box<[Mutex<Slot>]>>;
+
 #[derive(Debug)]
 pub(super) struct Table {
-    chunks: Box<[OnceLock<Box<[Mutex<Slot>]>>]>,
+    chunks: Box<[Chunk]>,
 }
 
 impl Table {
