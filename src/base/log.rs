@@ -1,32 +1,32 @@
-//! The process's log: `simple_logger` behind a gate, so that logging can never block or fill anything. Lines are
-//! dropped while stderr takes none, one call site cannot repeat itself without end, and what a peer sent cannot
-//! forge a second line.
+//! The process's log: `simple_logger` behind a gate, so that logging can never block, end or fill anything.
+//! Lines are dropped while stderr takes none, one call site cannot repeat itself without end, and what a peer
+//! sent cannot forge a second line.
 //!
-//! `simple_logger` prints with `eprintln!`, which makes two writes of a line (the text, then the LF), waits
-//! where stderr is full and panics where a write fails, and a panic ends the process. So stderr is polled right
-//! before each line, and a line is shorter than `PIPE_BUF`: a pipe that polls writable takes that much at once.
-//! What remains: between the poll and the write a reader may vanish, and a poll does not tell that a file's disk
-//! is full. Only a printer without `eprintln!` could rule that out.
+//! `simple_logger` prints with `eprintln!`, which waits where stderr is full and panics where a write fails,
+//! and a panic ends the process. So it prints into a pipe of our own, which always has room for a line, and
+//! from there each line goes to the real stderr in one write that may fail.
+
+mod stderr;
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::io;
-use std::os::fd::AsFd;
+use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::PIPE_BUF;
 use simple_logger::SimpleLogger;
 
-/// What Linux promises to take from one write into a writable pipe.
-const PIPE_BUF_BYTES: usize = 4096;
+use self::stderr::{Relay, is_writable};
+
 const MESSAGE_BYTES_MAX: usize = 3800;
 const TARGET_BYTES_MAX: usize = 128;
 /// `2025-01-31T23:59:59.999Z ERROR [` … `] ` … LF.
 const DECORATION_BYTES: usize = 24 + 1 + 5 + 1 + 1 + 2 + 1;
-const _: () = assert!(DECORATION_BYTES + TARGET_BYTES_MAX + MESSAGE_BYTES_MAX < PIPE_BUF_BYTES);
+const _: () = assert!(DECORATION_BYTES + TARGET_BYTES_MAX + MESSAGE_BYTES_MAX < PIPE_BUF);
 
 /// How many lines one call site may log in a window.
 const SITE_LINES_MAX: u32 = 10;
@@ -37,15 +37,36 @@ const EXCERPT_BYTES_MAX: usize = 120;
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Sends the `log` macros' lines of `level` and above to stderr. For `main`, once: a second call changes nothing.
+/// Sends the `log` macros' lines of `level` and above to stderr, and panics too: from now on nothing else
+/// should print there. For `main`, once: a second call changes nothing.
+///
+/// Where the detour through the pipe cannot be set up (no descriptors left), lines and panics go to stderr
+/// directly, still polled before each line, and a warning says so.
 pub fn init(level: LevelFilter) {
     let logger = LOGGER.get_or_init(|| Logger {
         printer: SimpleLogger::new().with_level(level).with_utc_timestamps(),
+        relay: OnceLock::new(),
         gate: Mutex::default(),
     });
-    if log::set_logger(logger).is_ok() {
-        log::set_max_level(level);
+    if log::set_logger(logger).is_err() {
+        return;
     }
+    log::set_max_level(level);
+    match Relay::install() {
+        Ok(relay) => pass_on_panics(logger.relay.get_or_init(|| relay)),
+        Err(error) => log::warn!("a full disk behind stderr would end this process: no pipe for it: {error}"),
+    }
+}
+
+/// Has a panic's message, which also goes to fd 2, follow what was printed before. No lock is taken: the
+/// panic may come from within the logger, and at worst two texts that meet here change places.
+fn pass_on_panics(relay: &'static Relay) {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        relay.pass_on_if_ready();
+        print(panic);
+        relay.pass_on_if_ready();
+    }));
 }
 
 /// How many lines were dropped since the start because stderr took none. Lines held back as repeats are not
@@ -56,14 +77,16 @@ pub fn dropped() -> u64 {
 
 struct Logger {
     printer: SimpleLogger,
+    /// Empty where stderr is printed to directly.
+    relay: OnceLock<Relay>,
     gate: Mutex<Gate>,
 }
 
 impl Logger {
-    /// All printing is done under the lock, so that no other thread's line comes between a poll and its write.
+    /// Printing is done under the lock, so that no other thread's line comes between a poll and its write.
     fn with_gate(&self, act: impl FnOnce(&mut Gate, &mut dyn Sink)) {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut gate, &mut Stderr(&self.printer));
+        act(&mut gate, &mut { self });
         DROPPED.store(gate.dropped, Ordering::Relaxed);
     }
 }
@@ -87,39 +110,33 @@ impl Log for Logger {
         self.with_gate(|gate, sink| gate.offer(Instant::now(), site, line, sink));
     }
 
-    /// Announces at once what would be announced with the next line. To be called before the process ends.
+    /// Announces at once what would be announced with the next line, and passes on what others printed. To be
+    /// called before the process ends.
     fn flush(&self) {
         self.with_gate(|gate, sink| gate.flush(Instant::now(), sink));
+        if let Some(relay) = self.relay.get() {
+            relay.pass_on_if_ready();
+        }
     }
 }
 
 /// Where lines go that passed the gate.
 trait Sink {
-    /// Whether a line can be printed now without waiting and without failing.
-    fn is_ready(&mut self) -> bool;
-    fn print(&mut self, line: Line<'_>);
+    /// Prints the line if that needs no waiting; whether it did.
+    fn print(&mut self, line: Line<'_>) -> bool;
 }
 
-struct Stderr<'l>(&'l SimpleLogger);
-
-impl Sink for Stderr<'_> {
-    fn is_ready(&mut self) -> bool {
-        is_writable(io::stderr())
-    }
-
-    fn print(&mut self, line: Line<'_>) {
+impl Sink for &Logger {
+    fn print(&mut self, line: Line<'_>) -> bool {
+        let relay = self.relay.get();
+        if !relay.map_or_else(|| is_writable(io::stderr()), Relay::is_ready) {
+            return false;
+        }
         let mut record = Record::builder();
         record.level(line.level).target(line.target);
-        self.0.log(&record.args(format_args!("{}", line.message)).build());
+        self.printer.log(&record.args(format_args!("{}", line.message)).build());
+        relay.is_none_or(Relay::pass_on)
     }
-}
-
-fn is_writable(file: impl AsFd) -> bool {
-    let mut fds = [PollFd::new(&file, PollFlags::OUT)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // A failed poll says nothing, and then a lost line is the lesser evil. Any flag beside OUT (ERR, HUP, NVAL)
-    // means that a write would fail.
-    poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents() == PollFlags::OUT
 }
 
 #[derive(Clone, Copy)]
@@ -221,22 +238,20 @@ impl Gate {
     fn print(&mut self, line: Line<'_>, sink: &mut dyn Sink) {
         self.tell_dropped(sink);
         // While some are untold the sink took nothing a moment ago, and lines must not overtake that notice.
-        if self.dropped_untold == 0 && sink.is_ready() {
-            sink.print(line);
-        } else {
+        if self.dropped_untold > 0 || !sink.print(line) {
             self.dropped += 1;
             self.dropped_untold += 1;
         }
     }
 
     fn tell_dropped(&mut self, sink: &mut dyn Sink) {
-        if self.dropped_untold > 0 && sink.is_ready() {
-            let message = match self.dropped_untold {
-                1 => "1 log line was dropped while stderr was stalled".to_owned(),
-                many => format!("{many} log lines were dropped while stderr was stalled"),
-            };
+        let message = match self.dropped_untold {
+            0 => return,
+            1 => "1 log line was dropped while stderr was stalled".to_owned(),
+            many => format!("{many} log lines were dropped while stderr was stalled"),
+        };
+        if sink.print(Line { level: Level::Warn, target: module_path!(), message: &message }) {
             self.dropped_untold = 0;
-            sink.print(Line { level: Level::Warn, target: module_path!(), message: &message });
         }
     }
 }
@@ -301,8 +316,6 @@ fn is_harmless(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
-
     use super::*;
 
     #[derive(Default)]
@@ -313,13 +326,13 @@ mod tests {
     }
 
     impl Sink for Paper {
-        fn is_ready(&mut self) -> bool {
-            self.room > 0
-        }
-
-        fn print(&mut self, line: Line<'_>) {
-            self.room = self.room.checked_sub(1).expect("printed only when ready");
-            self.lines.push(format!("{} {}", line.level, line.message));
+        fn print(&mut self, line: Line<'_>) -> bool {
+            let has_room = self.room > 0;
+            if has_room {
+                self.room -= 1;
+                self.lines.push(format!("{} {}", line.level, line.message));
+            }
+            has_room
         }
     }
 
@@ -437,16 +450,5 @@ mod tests {
                 line.len() <= MESSAGE_BYTES_MAX && line.len() > MESSAGE_BYTES_MAX - 10 && line.ends_with('…')
             );
         }
-    }
-
-    #[test]
-    fn full_and_abandoned_streams_are_not_writable() {
-        let (ours, theirs) = UnixStream::pair().expect("a socket pair needs no rights");
-        assert!(is_writable(&ours));
-        ours.set_nonblocking(true).expect("a socket can be non-blocking");
-        while io::Write::write(&mut &ours, &[0; 4096]).is_ok() {}
-        assert!(!is_writable(&ours));
-        let (ours, _) = (UnixStream::pair().expect("a second pair").0, drop(theirs));
-        assert!(!is_writable(&ours));
     }
 }

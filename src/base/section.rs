@@ -1,8 +1,8 @@
 //! The configuration reader: typed getters over a TOML document that collect every mistake with its place, so
 //! that one run of `lumina check` shows them all. serde's derive was rejected: it stops at the first.
 //!
-//! A getter answers `None` both for an absent key and for a wrong value; the latter is on the document's list,
-//! so a caller goes on with its default and the list decides at the end whether anything may run.
+//! A getter answers `None` both for an absent key and for a wrong value; the latter is on the document's
+//! list, so a caller goes on with its default and the list decides at the end whether anything may run.
 //!
 //! ```
 //! use lumina::base::section::Document;
@@ -48,7 +48,8 @@ pub enum Scalar<'d> {
     Text(&'d str),
 }
 
-/// A table of a [`Document`]. Each getter makes its key a known one; [`Section::finish`] complains of the others.
+/// A table of a [`Document`]. Each getter makes its key a known one; [`Section::finish`] complains of the
+/// others.
 #[derive(Debug)]
 #[must_use = "keys that nobody asked for are found by `finish`"]
 pub struct Section<'d> {
@@ -371,7 +372,8 @@ mod tests {
         check(
             "[server]\nbuffer_memory = 4096\nhosts = ['a', 1]",
             &[
-                "f:2:17: 'buffer_memory' is the integer 4096, expected a size in quotes such as \"64KiB\" or \"16MiB\"",
+                "f:2:17: 'buffer_memory' is the integer 4096, expected a size in quotes such as \
+                 \"64KiB\" or \"16MiB\"",
                 "f:3:15: 'hosts' is the integer 1, expected text",
             ],
         );
@@ -380,8 +382,8 @@ mod tests {
             &[
                 "f:3:16: 'idle_timeout' is the text \"0s\", expected a duration above zero",
                 "f:4:1: 'url' is missing in listen[2], expected text",
-                "f:5:16: 'idle_timeout': '10 s' is not a duration, expected a number and a unit such as 500ms, \
-                 1.5s, 10m, 2h or 1d",
+                "f:5:16: 'idle_timeout': '10 s' is not a duration, expected a number and a unit such as \
+                 500ms, 1.5s, 10m, 2h or 1d",
             ],
         );
         check(
@@ -389,7 +391,8 @@ mod tests {
              initial = 1979-05-27",
             &[
                 "f:2:8: 'name': no # please",
-                "f:3:8: 'type': 'flaot' is unknown, did you mean 'float'? Expected one of 'bool', 'int', 'float'",
+                "f:3:8: 'type': 'flaot' is unknown, did you mean 'float'? Expected one of 'bool', \
+                 'int', 'float'",
                 "f:4:7: 'min' is the float NaN, expected a number",
                 "f:5:7: max is negative",
                 "f:8:8: 'type': 'text' is unknown, expected one of 'bool', 'int', 'float'",
@@ -412,7 +415,8 @@ mod tests {
             "tag = [1]\n[listen]\nurl = 'x'",
             &[
                 "f:1:8: 'tag' is the integer 1, expected a table",
-                "f:2:1: 'listen' is a table, expected a list of tables, each under [[listen]] with double brackets",
+                "f:2:1: 'listen' is a table, expected a list of tables, each under [[listen]] with \
+                 double brackets",
             ],
         );
     }
@@ -425,8 +429,8 @@ mod tests {
                 "f:1:1: unknown key 'x', expected one of 'server', 'listen', 'tag'",
                 "f:4:1: unknown key 'idle_timout', did you mean 'idle_timeout'?",
                 "f:5:2: unknown key 'srever', did you mean 'server'?",
-                "f:7:1: unknown key 'abcdef', expected one of 'name', 'max_tags', 'create_tags', 'buffer_memory', \
-                 'shutdown_grace', 'hosts'",
+                "f:7:1: unknown key 'abcdef', expected one of 'name', 'max_tags', 'create_tags', \
+                 'buffer_memory', 'shutdown_grace', 'hosts'",
             ],
         );
     }
@@ -440,11 +444,13 @@ mod tests {
                 &format!("f:2:6: key with no value, {missing_equals}"),
                 "f:3:12: 'max_tags' is the integer 0, expected an integer from 1 to 1000000",
                 &format!("f:4:8: key with no value, {missing_equals}"),
-                "f:6:16: 'idle_timeout' is the integer 10, expected a duration in quotes such as \"500ms\" or \"10s\"",
+                "f:6:16: 'idle_timeout' is the integer 10, expected a duration in quotes such as \
+                 \"500ms\" or \"10s\"",
             ],
         );
         check(
-            "[server]\nname = x\nmax_tags =\ncreate_tags = tru\nhosts = ['a', b]\nbuffer_memory = \"1KiB\nnme = 1",
+            "[server]\nname = x\nmax_tags =\ncreate_tags = tru\nhosts = ['a', b]\n\
+             buffer_memory = \"1KiB\nnme = 1",
             &[
                 "f:2:8: 'x' is not a value, expected text in quotes, a number, true or false",
                 "f:3:11: the value is missing, expected text in quotes, a number, true or false",

@@ -42,8 +42,8 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads all that can be read of `text`; `file_name` is only for messages. Never fails: syntax errors join
-    /// [`Document::errors`], and the values they spoil are not complained about twice.
+    /// Reads all that can be read of `text`; `file_name` is only for messages. Never fails: syntax errors
+    /// join [`Document::errors`], and the values they spoil are not complained about twice.
     pub fn parse(file_name: &str, text: &str) -> Document {
         let Tree { root, found, torn } = Tree::read(text);
         let (file, text) = (file_name.to_owned(), text.to_owned());

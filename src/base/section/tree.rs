@@ -1,4 +1,5 @@
-//! What toml's recoverable parse could read, copied into a tree that owns its text, with the spoilt values marked.
+//! What toml's recoverable parse could read, copied into a tree that owns its text, with the spoilt values
+//! marked.
 
 use std::ops::Range;
 
@@ -72,8 +73,8 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn read(text: &str) -> Tree {
-        // toml's recovery gives up the whole rest at a key without `=`, by far the commonest slip. Blanking such
-        // lines lets it see the rest; a blank has the line's length, so that all places stay true.
+        // toml's recovery gives up the whole rest at a key without `=`, by far the commonest slip. Blanking
+        // such lines lets it see the rest; a blank has the line's length, so that all places stay true.
         let (_, mut errors) = DeTable::parse_recoverable(text);
         errors.retain(|error| error.message().starts_with("key with no value"));
         let mut readable = text.to_owned();

@@ -1,4 +1,5 @@
-//! Durations and sizes as people write them: in the configuration, on the command line, in `HELLO device 10s`.
+//! Durations and sizes as people write them: in the configuration, on the command line, in `HELLO device
+//! 10s`.
 
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB"
 /// Enough for any `u64`, and a product with the largest unit still fits into a `u128`.
 const DIGITS_MAX: usize = 20;
 
-/// Reads a number and a unit (`us`, `ms`, `s`, `m`, `h`, `d`) with nothing between: `500ms`, `1.5s`, `2h`. The
-/// result is whole microseconds. The error says what is wrong and what is expected.
+/// Reads a number and a unit (`us`, `ms`, `s`, `m`, `h`, `d`) with nothing between: `500ms`, `1.5s`, `2h`.
+/// The result is whole microseconds. The error says what is wrong and what is expected.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let micros = parse_quantity(text, &DURATION_UNITS).map_err(|fault| {
         fault.describe(
@@ -31,8 +32,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros(micros))
 }
 
-/// Reads a number and a binary unit (`B`, `KiB`, `MiB`, `GiB`) with nothing between: `512B`, `1.5MiB`. The result is
-/// whole bytes that this machine can address. The error says what is wrong and what is expected.
+/// Reads a number and a binary unit (`B`, `KiB`, `MiB`, `GiB`) with nothing between: `512B`, `1.5MiB`. The
+/// result is whole bytes that this machine can address. The error says what is wrong and what is expected.
 pub fn parse_size(text: &str) -> Result<usize, String> {
     let bytes = parse_quantity(text, &SIZE_UNITS)
         .and_then(|bytes| usize::try_from(bytes).map_err(|_| Fault::TooLarge))
