@@ -1,5 +1,5 @@
-//! Time as the product sees it: a monotonic tick for deadlines, a timestamp for samples. Neither is read here;
-//! the reactor (or a simulation) reads its clocks once a turn and hands a [`Now`] in.
+//! Time as the product sees it: a monotonic tick for deadlines, a timestamp for samples. Neither is read
+//! here; the reactor (or a simulation) reads its clocks once a turn and hands a [`Now`] in.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -46,7 +46,8 @@ impl Sub<Tick> for Tick {
     }
 }
 
-/// A wall-clock time: milliseconds since 1970-01-01T00:00:00Z. Data that travels with a value, never a deadline.
+/// A wall-clock time: milliseconds since 1970-01-01T00:00:00Z. Data that travels with a value, never a
+/// deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 

@@ -1,8 +1,8 @@
-//! Deadlines of numbered things (connections by slab index, tags by id): a binary heap with at most one entry a
-//! number, moved in place.
+//! Deadlines of numbered things (connections by slab index, tags by id): a binary heap with at most one entry
+//! a number, moved in place.
 //!
-//! Owners re-arm lazily: activity that only pushes a deadline back does not touch the heap; the entry comes up at
-//! its old time and the owner arms it anew. So a busy connection costs nothing here.
+//! Owners re-arm lazily: activity that only pushes a deadline back does not touch the heap; the entry comes
+//! up at its old time and the owner arms it anew. So a busy connection costs nothing here.
 
 use super::time::Tick;
 
