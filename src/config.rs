@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::section::{ConfigError, Document, Scalar, Section};
-use crate::engine::{Acceptor, Protocol};
+use crate::engine::{Acceptor, Protocol, Transport};
 use crate::protocols::{PROTOCOLS, by_scheme};
 use crate::reactor::KeepAlive;
 use crate::tags::name::TagName;
@@ -36,6 +37,8 @@ pub struct ServerConfig {
     pub max_subscriptions: usize,
     /// `max_tags`, `max_text`, `create_tags`
     pub tags: TagSettings,
+    /// Peers that send datagrams and are remembered; the least recently heard is forgotten first.
+    pub max_udp_peers: usize,
     /// What all connections' buffers together may hold, in bytes.
     pub buffer_memory: usize,
     /// A peer that takes nothing of what it is owed for so long is closed.
@@ -50,6 +53,7 @@ impl Default for ServerConfig {
             name: "lumina".to_owned(),
             max_connections: 65_536,
             max_subscriptions: 10_000,
+            max_udp_peers: 1_024,
             tags: TagSettings::default(),
             buffer_memory: 16 * 1024 * 1024,
             write_stall: Duration::from_secs(30),
@@ -63,7 +67,7 @@ pub struct ListenConfig {
     /// Where.
     pub url: ListenUrl,
     /// Meets the peers, as the protocol's own keys say.
-    pub acceptor: Box<dyn Acceptor>,
+    pub acceptor: Arc<dyn Acceptor>,
     /// A peer from which nothing comes for so long is closed.
     pub idle_timeout: Option<Duration>,
     /// A frame that was begun must end within this time.
@@ -103,8 +107,11 @@ const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
 const TAGS: RangeInclusive<i64> = 100..=16_000_000;
 const TEXT_BYTES: RangeInclusive<i64> = 16..=4_096;
 const SUBSCRIPTIONS: RangeInclusive<i64> = 1..=1_000_000;
+const UDP_PEERS: RangeInclusive<i64> = 1..=65_536;
 const BUFFER_BYTES: RangeInclusive<usize> = 256 * 1024..=64 * 1024 * 1024 * 1024;
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
+/// A peer that sends datagrams is remembered for so long.
+const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 impl Config {
@@ -148,6 +155,7 @@ fn server_section(section: Section<'_>) -> ServerConfig {
             section.integer("max_subscriptions", SUBSCRIPTIONS),
             default.max_subscriptions,
         ),
+        max_udp_peers: integer(section.integer("max_udp_peers", UDP_PEERS), default.max_udp_peers),
         tags: TagSettings {
             max_tags: integer(section.integer("max_tags", TAGS), default.tags.max_tags),
             max_text: integer(section.integer("max_text", TEXT_BYTES), default.tags.max_text),
@@ -180,7 +188,11 @@ fn listen_section(mut section: Section<'_>) -> Option<ListenConfig> {
         retries: section.integer("keepalive_retries", 1..=100).map_or(default.retries, |n| n as u32),
     };
     let url = url?;
-    let acceptor = (url.protocol.listener)(&mut section);
+    let idle_timeout = match url.protocol.transport {
+        Transport::Stream => idle_timeout,
+        Transport::Datagram => idle_timeout.or(Some(UDP_IDLE_TIMEOUT)),
+    };
+    let acceptor = (url.protocol.listener)(&mut section).into();
     section.finish();
     Some(ListenConfig { url, acceptor, idle_timeout, frame_timeout, stale_after, keep_alive })
 }

@@ -9,7 +9,7 @@ use crate::base::time::{Now, Tick};
 use crate::config::{Config, ListenConfig, TagConfig};
 use crate::engine::{Engine, Listener, Settings, declare_system_tags};
 use crate::metrics::Metrics;
-use crate::reactor::{Clock, Reactor, bind, raise_descriptor_limit};
+use crate::reactor::{BoundSocket, Clock, Reactor, bind, raise_descriptor_limit};
 use crate::tags::name::TagName;
 use crate::tags::value::Quality;
 use crate::tags::{Refusal, Tags, Write};
@@ -66,7 +66,7 @@ impl Server {
     pub fn bind(config: Config) -> Result<Server, StartError> {
         let clock = Clock::start();
         let now = clock.now();
-        let (sockets, bound) = bind_all(&config.listeners)?;
+        let AllBound { sockets, listeners, bound } = bind_all(&config.listeners)?;
         let descriptors = raise_descriptor_limit(sockets.len());
         let max_connections = config.server.max_connections.min(descriptors.connections);
         log::info!("{max_connections} connections at most; the descriptor limit is {}", descriptors.limit);
@@ -77,9 +77,10 @@ impl Server {
             name: config.server.name,
             max_connections,
             max_subscriptions: config.server.max_subscriptions,
+            max_udp_peers: config.server.max_udp_peers,
             buffer_memory: config.server.buffer_memory,
             write_stall: config.server.write_stall,
-            listeners: config.listeners.into_iter().map(listener).collect(),
+            listeners,
             memory_probe: resident_bytes,
         };
         let metrics = Arc::new(Metrics::default());
@@ -103,17 +104,30 @@ impl Server {
     }
 }
 
-/// Listening sockets, each with the number of its section.
-type BoundSockets = Vec<(usize, std::net::TcpListener)>;
+/// What was bound, in the order of the configuration.
+#[derive(Default)]
+struct AllBound {
+    sockets: Vec<BoundSocket>,
+    /// The settings of each socket.
+    listeners: Vec<Listener>,
+    /// The address of each socket.
+    bound: Vec<Bound>,
+}
 
-fn bind_all(listeners: &[ListenConfig]) -> Result<(BoundSockets, Vec<Bound>), StartError> {
-    let (mut sockets, mut bound) = (Vec::new(), Vec::new());
-    for (number, listener) in listeners.iter().enumerate() {
-        for &address in &listener.url.addresses {
-            let fault = |error| StartError::Bind(listener.url.to_string(), error);
-            let socket = match bind(address, listener.keep_alive) {
+fn bind_all(configs: &[ListenConfig]) -> Result<AllBound, StartError> {
+    let mut all = AllBound::default();
+    for config in configs {
+        let protocol = config.url.protocol;
+        let before = all.bound.len();
+        let mut addresses = config.url.addresses.iter().peekable();
+        while let Some(&address) = addresses.next() {
+            let fault = |error| StartError::Bind(config.url.to_string(), error);
+            let socket = match bind(protocol.transport, address, config.keep_alive) {
                 // `localhost` is often two addresses, of which one is not there.
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && !bound.is_empty() => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrNotAvailable
+                        && (all.bound.len() > before || addresses.peek().is_some()) =>
+                {
                     log::warn!("not listening on {address}: {error}");
                     continue;
                 }
@@ -126,17 +140,18 @@ fn bind_all(listeners: &[ListenConfig]) -> Result<(BoundSockets, Vec<Bound>), St
                      everything: there is no login yet"
                 );
             }
-            bound.push(Bound { scheme: listener.url.protocol.scheme, address });
-            sockets.push((number, socket));
+            all.bound.push(Bound { scheme: protocol.scheme, address });
+            all.listeners.push(listener(config));
+            all.sockets.push(socket);
         }
     }
-    Ok((sockets, bound))
+    Ok(all)
 }
 
-fn listener(config: ListenConfig) -> Listener {
+fn listener(config: &ListenConfig) -> Listener {
     Listener {
-        scheme: config.url.protocol.scheme,
-        acceptor: config.acceptor,
+        transport: config.url.protocol.transport,
+        acceptor: Arc::clone(&config.acceptor),
         idle_timeout: config.idle_timeout,
         frame_timeout: config.frame_timeout,
         stale_after: config.stale_after,

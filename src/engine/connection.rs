@@ -14,6 +14,8 @@ pub const HIGH_WATER_BYTES: usize = 64 * 1024;
 pub const LOW_WATER_BYTES: usize = 16 * 1024;
 /// How long the peer may take to close its side after we have closed ours.
 pub const LINGER_MS: u64 = 1_000;
+/// How long a connection of ours may take to be made.
+pub const DIAL_MS: u64 = 5_000;
 
 pub(super) struct Connection {
     pub(super) serial: u32,
@@ -25,7 +27,8 @@ pub(super) struct Connection {
 pub(super) struct Link {
     pub(super) phase: Phase,
     pub(super) flags: Flags,
-    pub(super) listener: u16,
+    /// The place of its listener in the settings; none if we dialled.
+    pub(super) listener: Option<u16>,
     /// Who the peer says it is (`HELLO`).
     pub(super) source: Option<SourceId>,
     /// What the session has not finished with: the beginning of a frame, or frames that wait for room.
@@ -36,16 +39,20 @@ pub(super) struct Link {
     pub(super) heard: Tick,
     /// Since when the frame that `input` begins is incomplete.
     pub(super) frame_since: Tick,
-    /// Since when bytes are owed and none was taken; while lingering, until when.
+    /// Since when bytes are owed and none was taken; while dialling or lingering, until when.
     pub(super) stalled_since: Tick,
     /// Only while it has a subscription.
     pub(super) subscriber: Option<Box<Subscriber>>,
+    /// Only where the peer sends datagrams: the places where `output` is cut into datagrams.
+    pub(super) cuts: Option<Box<Vec<usize>>>,
     pub(super) peer: SocketAddr,
 }
 
 /// Where a conversation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// We wait for the connection to be made.
+    Dialling,
     /// Input is wanted.
     Reading,
     /// The session has more to say first (`Flow::More`).
@@ -103,7 +110,7 @@ impl Subscriber {
 }
 
 impl Link {
-    pub(super) fn new(peer: SocketAddr, listener: u16, now: Tick) -> Link {
+    pub(super) fn new(peer: SocketAddr, listener: Option<u16>, now: Tick) -> Link {
         Link {
             phase: Phase::Reading,
             // A new socket can be written to; the first event may come late or say only that it can be read.
@@ -116,6 +123,7 @@ impl Link {
             frame_since: Tick::NEVER,
             stalled_since: Tick::NEVER,
             subscriber: None,
+            cuts: None,
             peer,
         }
     }
@@ -137,10 +145,12 @@ impl Link {
     /// When something is due of the engine's own: idleness, an unfinished frame, a stall, the end of lingering.
     pub(super) fn deadline(&self, settings: &Settings) -> Tick {
         let stall = self.stalled_since + settings.write_stall;
-        if !self.is_open() {
-            return if self.phase == Phase::Lingering { self.stalled_since } else { stall };
+        match self.phase {
+            Phase::Dialling | Phase::Lingering => return self.stalled_since,
+            Phase::Closing | Phase::Gone => return stall,
+            Phase::Reading | Phase::Producing | Phase::Holding => {}
         }
-        let listener = &settings.listeners[usize::from(self.listener)];
+        let Some(listener) = settings.listener(self) else { return stall };
         let idle = listener.idle_timeout.map_or(Tick::NEVER, |idle| self.heard + idle);
         let frame = self.frame_since + listener.frame_timeout;
         stall.min(idle).min(frame)

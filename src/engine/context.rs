@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connection::Link;
 use super::pending_writes::{Ticket, WriteOrder};
-use super::session::ConnKey;
+use super::session::{ConnKey, Endpoint, Session};
 use super::shard::{Errand, Shard};
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::tags::name::{DeviceName, Pattern, TagName};
@@ -78,6 +78,29 @@ impl Context<'_> {
         self.shard.buffers.append(&mut self.link.output, bytes);
     }
 
+    /// What is owed to the peer: put, and not sent yet.
+    pub fn owed(&self) -> &[u8] {
+        &self.link.output
+    }
+
+    /// Take back what was put beyond the first `bytes` of what is owed.
+    pub fn take_back(&mut self, bytes: usize) {
+        self.link.output.truncate(bytes);
+    }
+
+    /// Where the peer sends datagrams: a datagram of ours ends after the first `bytes` of what is owed. The last one
+    /// ends by itself.
+    pub fn cut(&mut self, bytes: usize) {
+        if let Some(cuts) = &mut self.link.cuts {
+            cuts.push(bytes);
+        }
+    }
+
+    /// Connect to `to` at that time, and let `session` speak there; it hears of a failure by `on_end`.
+    pub fn dial_at(&mut self, at: Tick, to: Endpoint, session: Box<dyn Session>) {
+        self.shard.dials.add(at, to, session);
+    }
+
     /// Count a request.
     pub fn count_request(&mut self) {
         self.shard.metrics.requests.add(1);
@@ -110,7 +133,8 @@ impl Context<'_> {
             return self.order(owner, tag, value.into_value());
         }
         let quality = quality.unwrap_or(Quality::Good);
-        let of_listener = self.shard.settings.listeners[usize::from(self.link.listener)].stale_after;
+        let listener = self.shard.settings.listener(self.link);
+        let of_listener = listener.and_then(|listener| listener.stale_after);
         let stale_after = match (stale_after, of_listener) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),

@@ -30,7 +30,7 @@ impl Engine {
         loop {
             let link = &self.connections[index].link;
             match link.phase {
-                Phase::Gone | Phase::Closing => break,
+                Phase::Gone | Phase::Closing | Phase::Dialling => break,
                 Phase::Lingering => return self.discard(index, wire),
                 Phase::Producing if link.output.len() > LOW_WATER_BYTES => break,
                 Phase::Producing if self.shard.buffers.are_short() => {
@@ -134,7 +134,7 @@ impl Engine {
         self.apply(index, flow);
     }
 
-    fn feed(&mut self, index: usize, input: &[u8]) -> Consumed {
+    pub(super) fn feed(&mut self, index: usize, input: &[u8]) -> Consumed {
         let consumed = self.with_session(index, |session, cx| session.on_bytes(cx, input));
         assert!(consumed.bytes <= input.len(), "a session finishes with no more than it was given");
         let left = input.len() - consumed.bytes;
@@ -200,18 +200,25 @@ impl Engine {
             if link.stalled_since <= now {
                 return self.drop_now(index, End::Quit, wire);
             }
+        } else if link.phase == Phase::Dialling {
+            if link.stalled_since <= now {
+                return self.drop_now(index, End::NotConnected(ErrorKind::TimedOut), wire);
+            }
         } else if link.stalled_since + settings.write_stall <= now {
             return self.drop_now(index, End::Slow, wire);
         } else if link.is_open() {
-            let listener = &settings.listeners[usize::from(link.listener)];
-            if link.frame_since + listener.frame_timeout <= now {
+            let listener = settings.listener(link);
+            if listener.is_some_and(|listener| link.frame_since + listener.frame_timeout <= now) {
                 if link.phase == Phase::Reading && link.room() > 0 && link.flags.partial {
                     self.close(index, End::FrameTimeout);
                 } else {
                     // It was us who did not read on.
                     link.frame_since = now;
                 }
-            } else if listener.idle_timeout.is_some_and(|idle| link.heard + idle <= now) {
+            } else if listener
+                .and_then(|listener| listener.idle_timeout)
+                .is_some_and(|idle| link.heard + idle <= now)
+            {
                 self.close(index, End::Idle);
             } else if session.deadline().is_some_and(|at| at <= now) {
                 let flow = self.with_session(index, |session, cx| session.on_deadline(cx));
@@ -224,7 +231,7 @@ impl Engine {
     /// The conversation is over: forget the input, send what is owed, then close.
     pub(super) fn close(&mut self, index: usize, why: End) {
         let connection = &self.connections[index];
-        if !connection.link.is_open() {
+        if !connection.link.is_open() && connection.link.phase != Phase::Dialling {
             return;
         }
         let key = ConnKey::of(index, connection);
@@ -253,6 +260,7 @@ impl Engine {
         }
         link.phase = Phase::Gone;
         self.shard.buffers.give_back(&mut link.output);
+        self.forget_udp_peer(key);
         self.timers.disarm(key.index);
         self.gone.push(key.index);
         wire.close(key, why);
@@ -270,6 +278,9 @@ impl Engine {
     }
 
     fn send<W: Wire>(&mut self, index: usize, wire: &mut W) {
+        if self.connections[index].link.cuts.is_some() {
+            return self.send_datagrams(index, wire);
+        }
         let connection = &mut self.connections[index];
         let key = ConnKey::of(index, connection);
         let link = &mut connection.link;

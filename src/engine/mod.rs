@@ -8,7 +8,9 @@ mod buffers;
 mod connection;
 mod context;
 mod conversation;
+mod datagrams;
 mod dealing;
+mod dials;
 mod pending_writes;
 #[cfg(test)]
 pub(crate) mod rig;
@@ -18,10 +20,13 @@ mod system;
 #[cfg(test)]
 mod tests;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lru::LruCache;
 use slab::Slab;
 
 use crate::base::time::{Now, Tick};
@@ -29,15 +34,18 @@ use crate::base::timers::Timers;
 use crate::metrics::Metrics;
 use crate::tags::{Limit, Refusal, Subscriptions, TagId, Tags};
 
-pub use connection::{HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES};
+pub use connection::{DIAL_MS, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES};
 pub use context::{Context, Info, Written};
 pub use pending_writes::{Ticket, WriteOrder};
-pub use session::{Acceptor, Change, ConnKey, Consumed, End, Flow, Protocol, Ready, Session, Wire};
+pub use session::{
+    Acceptor, Change, ConnKey, Consumed, End, Endpoint, Flow, Protocol, Ready, Session, Transport, Wire,
+};
 pub use shard::{Listener, Settings};
 pub use system::declare_system_tags;
 
 use buffers::Buffers;
 use connection::{Connection, Link, Phase};
+use dials::{Dial, Dials};
 use pending_writes::PendingWrites;
 use session::Rendering;
 use shard::{Errand, Shard, TurnTimes};
@@ -56,6 +64,9 @@ const SHORT_OF_MEMORY: Duration = Duration::from_secs(1);
 pub struct Engine {
     shard: Shard,
     connections: Slab<Connection>,
+    /// Slab indices of peers that send datagrams, by listener and address; the least recently heard is the first to
+    /// be forgotten.
+    udp_peers: LruCache<(u16, SocketAddr), u32>,
     /// The serial of the last connection.
     serial: u32,
     /// Of connections, by slab index.
@@ -96,6 +107,7 @@ impl Engine {
         metrics: Arc<Metrics>,
         now: Now,
     ) -> Engine {
+        let most_udp_peers = NonZeroUsize::new(settings.max_udp_peers).unwrap_or(NonZeroUsize::MIN);
         Engine {
             shard: Shard {
                 number,
@@ -112,9 +124,11 @@ impl Engine {
                 doubts: Default::default(),
                 stale: Timers::default(),
                 turns: TurnTimes::default(),
+                dials: Dials::default(),
                 settings,
             },
             connections: Slab::new(),
+            udp_peers: LruCache::new(most_udp_peers),
             serial: 0,
             timers: Timers::default(),
             flush: Vec::new(),
@@ -159,6 +173,9 @@ impl Engine {
         while let Some(index) = self.timers.pop_due(now.tick) {
             self.on_timer(index as usize, wire);
         }
+        while let Some(dial) = self.shard.dials.pop_due(now.tick) {
+            self.dial(dial, wire);
+        }
         self.shard.doubt_some();
         self.shard.refresh_due_system_tags();
     }
@@ -167,35 +184,73 @@ impl Engine {
     /// Otherwise [`on_open`](Self::on_open) must follow.
     pub fn accept(&mut self, listener: usize, peer: SocketAddr) -> Option<ConnKey> {
         let most = self.shard.settings.max_connections;
-        let refused = self.connections.len() >= most;
+        let refused = self.connections.len() - self.udp_peers.len() >= most;
         if refused {
             self.shard.metrics.refused.add(1);
             log::warn!("{peer} refused: there are {most} connections already (max_connections)");
-            if self.connections.len() >= most + REFUSED_AT_ONCE {
+            if self.connections.len() - self.udp_peers.len() >= most + REFUSED_AT_ONCE {
                 return None;
             }
         } else {
             self.shard.metrics.accepted.add(1);
             self.shard.metrics.connections.add(1);
         }
-        self.serial = self.serial.wrapping_add(1);
         let acceptor = &self.shard.settings.listeners[listener].acceptor;
         let session = acceptor.accept(peer);
-        let mut link = Link::new(peer, listener as u16, self.shard.now.tick);
+        let mut link = Link::new(peer, Some(listener as u16), self.shard.now.tick);
         if refused {
             let mut text = String::new();
             acceptor.refuse(&Refusal::Limit(Limit::Connections(most)), &mut text);
             self.shard.buffers.append(&mut link.output, text.as_bytes());
             link.phase = Phase::Closing;
         }
-        let connection = Connection { serial: self.serial, link, session };
-        let index = self.connections.insert(connection);
+        let key = self.insert(link, session);
         if refused {
-            self.settle_deadline(index);
-            self.queue_flush(index);
+            self.settle(key.index as usize);
         }
         log::debug!("{peer} connected");
-        Some(ConnKey { index: index as u32, serial: self.serial })
+        Some(key)
+    }
+
+    fn insert(&mut self, link: Link, session: Box<dyn Session>) -> ConnKey {
+        self.serial = self.serial.wrapping_add(1);
+        let index = self.connections.insert(Connection { serial: self.serial, link, session });
+        ConnKey { index: index as u32, serial: self.serial }
+    }
+
+    /// Connect to `to` at that time, and let `session` speak there; it hears of a failure by `on_end`.
+    pub fn dial_at(&mut self, at: Tick, to: Endpoint, session: Box<dyn Session>) {
+        self.shard.dials.add(at, to, session);
+    }
+
+    fn dial<W: Wire>(&mut self, dial: Dial, wire: &mut W) {
+        let now = self.shard.now.tick;
+        let mut link = Link::new(dial.to.address, None, now);
+        link.phase = Phase::Dialling;
+        link.stalled_since = now + Duration::from_millis(DIAL_MS);
+        self.shard.metrics.connections.add(1);
+        let key = self.insert(link, dial.session);
+        self.settle_deadline(key.index as usize);
+        wire.dial(key, dial.to);
+    }
+
+    /// How a connection that the wire was asked for has turned out.
+    pub fn on_dialled<W: Wire>(&mut self, key: ConnKey, result: Result<(), ErrorKind>, wire: &mut W) {
+        let index = key.index as usize;
+        let connection = self.connections.get_mut(index).filter(|connection| connection.serial == key.serial);
+        let Some(Connection { link, .. }) = connection else { return };
+        if link.phase != Phase::Dialling {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                link.phase = Phase::Reading;
+                link.stalled_since = Tick::NEVER;
+                link.heard = self.shard.now.tick;
+                self.on_open(key);
+            }
+            Err(why) => self.drop_now(index, End::NotConnected(why), wire),
+        }
     }
 
     /// An accepted connection can be used from now on.
@@ -209,7 +264,7 @@ impl Engine {
     }
 
     /// An accepted connection cannot be used after all.
-    pub fn on_broken<W: Wire>(&mut self, key: ConnKey, why: std::io::ErrorKind, wire: &mut W) {
+    pub fn on_broken<W: Wire>(&mut self, key: ConnKey, why: ErrorKind, wire: &mut W) {
         self.drop_now(key.index as usize, End::Broken(why), wire);
     }
 
@@ -254,11 +309,16 @@ impl Engine {
     }
 
     /// Stop: read no more, answer what was read, send, close.
-    pub fn stop(&mut self) {
+    pub fn stop<W: Wire>(&mut self, wire: &mut W) {
         self.stopping = true;
+        self.shard.dials.clear();
         let indices: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
         for index in indices {
-            self.queue_resume(index);
+            if self.connections[index].link.phase == Phase::Dialling {
+                self.drop_now(index, End::Shutdown, wire);
+            } else {
+                self.queue_resume(index);
+            }
         }
     }
 
@@ -269,7 +329,8 @@ impl Engine {
             return shard.now.tick;
         }
         let short = self.short_since.map(|since| since + SHORT_OF_MEMORY);
-        let due = [self.timers.next(), shard.stale.next(), short, shard.refresh_due_system_tags()];
+        let system = shard.refresh_due_system_tags();
+        let due = [self.timers.next(), shard.stale.next(), shard.dials.next(), short, system];
         due.into_iter().flatten().min().unwrap_or(Tick::NEVER)
     }
 

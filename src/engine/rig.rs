@@ -34,11 +34,17 @@ pub(crate) struct Line {
 }
 
 #[derive(Default)]
-pub(crate) struct Lines(HashMap<ConnKey, Line>);
+pub(crate) struct Lines {
+    lines: HashMap<ConnKey, Line>,
+    /// Sent by the engine.
+    pub(crate) datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// Wanted by the engine.
+    pub(crate) dialled: Vec<(ConnKey, Endpoint)>,
+}
 
 impl Wire for Lines {
     fn recv(&mut self, conn: ConnKey, into: &mut [u8]) -> io::Result<usize> {
-        let line = self.0.get_mut(&conn).expect("a line that is there");
+        let line = self.lines.get_mut(&conn).expect("a line that is there");
         let count = into.len().min(line.to_engine.len());
         if count == 0 && !line.shut {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -48,7 +54,7 @@ impl Wire for Lines {
     }
 
     fn send(&mut self, conn: ConnKey, bytes: &[u8]) -> io::Result<usize> {
-        let line = self.0.get_mut(&conn).expect("a line that is there");
+        let line = self.lines.get_mut(&conn).expect("a line that is there");
         assert!(!line.finished && !bytes.is_empty());
         line.writes += 1;
         let count = bytes.len().min(line.window);
@@ -60,12 +66,21 @@ impl Wire for Lines {
         Ok(count)
     }
 
+    fn send_to(&mut self, _listener: usize, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        self.datagrams.push((peer, datagram.to_vec()));
+        Ok(())
+    }
+
+    fn dial(&mut self, conn: ConnKey, to: Endpoint) {
+        self.dialled.push((conn, to));
+    }
+
     fn finish(&mut self, conn: ConnKey) {
-        self.0.get_mut(&conn).expect("a line that is there").finished = true;
+        self.lines.get_mut(&conn).expect("a line that is there").finished = true;
     }
 
     fn close(&mut self, conn: ConnKey, why: End) {
-        let line = self.0.get_mut(&conn).expect("a line that is there");
+        let line = self.lines.get_mut(&conn).expect("a line that is there");
         assert_eq!(line.closed.replace(why), None, "a connection is closed once");
     }
 }
@@ -127,8 +142,8 @@ impl Rig {
         let protocol = by_scheme(scheme).expect("a protocol of the table");
         let acceptor = rig.acceptor.unwrap_or_else(|| (protocol.listener)(&mut document.root()));
         let listener = Listener {
-            scheme,
-            acceptor,
+            transport: protocol.transport,
+            acceptor: acceptor.into(),
             idle_timeout: rig.idle_timeout,
             frame_timeout: rig.frame_timeout,
             stale_after: rig.stale_after,
@@ -137,6 +152,7 @@ impl Rig {
             name: "rig".to_owned(),
             max_connections: rig.max_connections,
             max_subscriptions: rig.max_subscriptions,
+            max_udp_peers: 4,
             buffer_memory: rig.buffer_memory,
             write_stall: rig.write_stall,
             listeners: vec![listener],
@@ -156,14 +172,14 @@ impl Rig {
     pub(crate) fn connect(&mut self) -> Option<ConnKey> {
         let peer = "10.0.0.1:40000".parse().unwrap();
         let key = self.engine.accept(0, peer)?;
-        self.lines.0.insert(key, Line { window: usize::MAX, ..Line::default() });
+        self.lines.lines.insert(key, Line { window: usize::MAX, ..Line::default() });
         self.engine.on_open(key);
         Some(key)
     }
 
     /// The peer's end of a connection.
     pub(crate) fn line(&mut self, key: ConnKey) -> &mut Line {
-        self.lines.0.get_mut(&key).expect("a line that is there")
+        self.lines.lines.get_mut(&key).expect("a line that is there")
     }
 
     /// The peer sends bytes. The engine hears of it in the next turn.
@@ -180,7 +196,7 @@ impl Rig {
     /// One turn: all connections that have something to read or room for output get their event.
     pub(crate) fn turn(&mut self) {
         self.engine.begin(Rig::clocks(self.now_us), &mut self.lines);
-        let mut keys: Vec<ConnKey> = self.lines.0.keys().copied().collect();
+        let mut keys: Vec<ConnKey> = self.lines.lines.keys().copied().collect();
         keys.sort_by_key(|key| key.serial);
         for key in keys {
             let line = self.line(key);

@@ -54,7 +54,8 @@ pub trait Session: Send {
         Flow::Continue
     }
 
-    /// The conversation is over; output is no longer taken.
+    /// The conversation is over (or could not be begun); output is no longer taken. A session that dialled may
+    /// arrange for its successor here, with [`Context::dial_at`].
     fn on_end(&mut self, _cx: &mut Context<'_>, _why: End) {}
 
     /// When [`on_deadline`](Self::on_deadline) is to be called. Asked after every call into the session.
@@ -93,6 +94,8 @@ pub enum End {
     PeerClosed,
     /// The connection broke.
     Broken(io::ErrorKind),
+    /// The connection that we wanted could not be made.
+    NotConnected(io::ErrorKind),
     /// The peer asked for it.
     Quit,
     /// The peer broke the protocol.
@@ -107,8 +110,8 @@ pub enum End {
     Memory,
     /// Another connection spoke for the same device.
     TakenOver,
-    /// The server had no room for another connection.
-    Refused,
+    /// The peer, known by its datagrams only, was forgotten for another one.
+    Forgotten,
     /// The server stops.
     Shutdown,
 }
@@ -118,6 +121,7 @@ impl fmt::Display for End {
         f.write_str(match self {
             End::PeerClosed => "by the peer",
             End::Broken(kind) => return write!(f, "the connection broke ({kind})"),
+            End::NotConnected(kind) => return write!(f, "the connection could not be made ({kind})"),
             End::Quit => "at the peer's request",
             End::Violation => "it broke the protocol",
             End::Idle => "nothing came for idle_timeout",
@@ -125,7 +129,7 @@ impl fmt::Display for End {
             End::Slow => "it took nothing of what it is owed for write_stall",
             End::Memory => "buffer_memory was used up and it was owed the most",
             End::TakenOver => "another connection speaks for the same device",
-            End::Refused => "there was no room for it",
+            End::Forgotten => "it was forgotten for another peer (max_udp_peers)",
             End::Shutdown => "the server stops",
         })
     }
@@ -174,6 +178,8 @@ pub struct Protocol {
     pub scheme: &'static str,
     /// One line for people.
     pub summary: &'static str,
+    /// What carries it.
+    pub transport: Transport,
     /// The port where a URL names none.
     pub default_port: u16,
     /// Reads the keys of a `[[listen]]` section that are its own, and says how to meet a new peer.
@@ -182,6 +188,22 @@ pub struct Protocol {
     pub specimens: &'static [&'static [u8]],
     /// Decode the frame at the front of the input, and encode it again; how long it was. `None` if there is none.
     pub recode: fn(&[u8], &mut Vec<u8>) -> Option<usize>,
+}
+
+/// What carries a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP: a stream each way.
+    Stream,
+    /// UDP: a session gets whole datagrams, finishes with each at once, and says where its output may be cut.
+    Datagram,
+}
+
+/// Where a connection of ours goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// By TCP.
+    pub address: SocketAddr,
 }
 
 /// Meets the peers of one listener.
@@ -209,6 +231,10 @@ pub trait Wire {
     fn recv(&mut self, conn: ConnKey, into: &mut [u8]) -> io::Result<usize>;
     /// Write some bytes. Fewer than given or `WouldBlock`: no more now, an event will tell.
     fn send(&mut self, conn: ConnKey, bytes: &[u8]) -> io::Result<usize>;
+    /// Send a datagram from the socket of a listener. An error loses it, as the network may.
+    fn send_to(&mut self, listener: usize, peer: SocketAddr, datagram: &[u8]) -> io::Result<()>;
+    /// Begin to connect; [`Engine::on_dialled`](super::Engine::on_dialled) tells how it went, also if it fails here.
+    fn dial(&mut self, conn: ConnKey, to: Endpoint);
     /// There is no more to send: shut down the sending side.
     fn finish(&mut self, conn: ConnKey);
     /// Close; the key is not used again.

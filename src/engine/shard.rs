@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffers::Buffers;
-use super::connection::Subscriber;
+use super::connection::{Link, Subscriber};
+use super::dials::Dials;
 use super::pending_writes::{PendingWrites, Ticket, WriteOrder};
-use super::session::{Acceptor, ConnKey};
+use super::session::{Acceptor, ConnKey, Transport};
 use super::system::SystemTags;
 use crate::base::time::{Now, Tick};
 use crate::base::timers::Timers;
@@ -23,6 +24,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// How many subscriptions a connection may have.
     pub max_subscriptions: usize,
+    /// How many peers that send datagrams are remembered.
+    pub max_udp_peers: usize,
     /// What all connections' buffers together may hold, in bytes.
     pub buffer_memory: usize,
     /// How long a peer may take nothing of what it is owed.
@@ -33,12 +36,18 @@ pub struct Settings {
     pub memory_probe: fn() -> u64,
 }
 
+impl Settings {
+    pub(super) fn listener(&self, link: &Link) -> Option<&Listener> {
+        link.listener.map(|listener| &self.listeners[usize::from(listener)])
+    }
+}
+
 /// What the engine knows of a listener.
 pub struct Listener {
-    /// Its protocol's scheme, for people.
-    pub scheme: &'static str,
+    /// What carries its protocol.
+    pub transport: Transport,
     /// Meets its peers.
-    pub acceptor: Box<dyn Acceptor>,
+    pub acceptor: Arc<dyn Acceptor>,
     /// A connection from which nothing comes for so long is closed.
     pub idle_timeout: Option<Duration>,
     /// A frame that was begun must end within this time.
@@ -86,6 +95,8 @@ pub(super) struct Shard {
     /// When the values of this shard's writers are too old.
     pub(super) stale: Timers,
     pub(super) turns: TurnTimes,
+    /// Connections to be made.
+    pub(super) dials: Dials,
 }
 
 impl Shard {

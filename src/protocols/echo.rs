@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 
 use crate::base::section::Section;
-use crate::engine::{Acceptor, Consumed, Context, Flow, Protocol, Session};
+use crate::engine::{Acceptor, Consumed, Context, Flow, Protocol, Session, Transport};
 use crate::tags::Refusal;
 
 /// The row of the table.
 pub const PROTOCOL: Protocol = Protocol {
     scheme: "echo",
     summary: "answers each chunk of text with 'Echo: ' and the text, as the first Lumina did",
+    transport: Transport::Stream,
     default_port: 5000,
     listener: |_: &mut Section<'_>| Box::new(EchoListener),
     specimens: &[b"Hello, Lumina"],

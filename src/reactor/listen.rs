@@ -1,4 +1,4 @@
-//! Listening sockets.
+//! Sockets that peers come to: those that listen, and those that get datagrams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,6 +8,8 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+use crate::engine::Transport;
 
 /// With 1,024, ten thousand devices that come back at once crawl: their SYNs are dropped and tried again.
 const BACKLOG: i32 = 4_096;
@@ -29,14 +31,43 @@ impl Default for KeepAlive {
     }
 }
 
-/// Bind an address and listen on it; peers wait in the backlog until they are accepted.
-pub fn bind(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
+/// A socket with an address.
+#[derive(Debug)]
+pub enum BoundSocket {
+    /// Peers connect to it.
+    Stream(std::net::TcpListener),
+    /// Peers send datagrams to it.
+    Datagram(std::net::UdpSocket),
+}
+
+impl BoundSocket {
+    /// Its address, with the port that was found where any was asked for.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            BoundSocket::Stream(listener) => listener.local_addr(),
+            BoundSocket::Datagram(socket) => socket.local_addr(),
+        }
+    }
+}
+
+/// Bind an address; peers wait in the backlog until they are accepted, datagrams in the socket's buffer.
+pub fn bind(transport: Transport, address: SocketAddr, keep_alive: KeepAlive) -> io::Result<BoundSocket> {
+    let (kind, protocol) = match transport {
+        Transport::Stream => (Type::STREAM, Protocol::TCP),
+        Transport::Datagram => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
         // So that an IPv4 listener on the same port is a matter of the configuration, not of a system setting.
         socket.set_only_v6(true)?;
     }
+    socket.set_nonblocking(true)?;
+    if transport == Transport::Datagram {
+        // Without SO_REUSEADDR: on Linux it would let another process take our datagrams.
+        socket.bind(&address.into())?;
+        return Ok(BoundSocket::Datagram(socket.into()));
+    }
+    socket.set_reuse_address(true)?;
     // Accepted sockets inherit both: on Linux that saves five system calls for each.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
@@ -45,19 +76,18 @@ pub fn bind(address: SocketAddr, keep_alive: KeepAlive) -> io::Result<std::net::
             .with_interval(keep_alive.interval)
             .with_retries(keep_alive.retries),
     )?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(BoundSocket::Stream(socket.into()))
 }
 
 /// A listener in the poll.
 pub(super) struct Door {
-    /// The number of the listener's settings in the engine.
-    pub(super) settings: usize,
+    /// Its number in the engine's settings.
+    pub(super) listener: usize,
     /// Somebody may be waiting: nobody was not the last answer.
     pub(super) waiting: bool,
-    listener: TcpListener,
+    socket: TcpListener,
 }
 
 pub(super) enum Accepted {
@@ -68,18 +98,18 @@ pub(super) enum Accepted {
 
 impl Door {
     pub(super) fn open(
-        settings: usize,
-        listener: std::net::TcpListener,
+        listener: usize,
+        socket: std::net::TcpListener,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Door> {
-        let mut listener = TcpListener::from_std(listener);
-        registry.register(&mut listener, token, Interest::READABLE)?;
-        Ok(Door { settings, waiting: false, listener })
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        Ok(Door { listener, waiting: false, socket })
     }
 
     pub(super) fn accept(&mut self) -> Accepted {
-        match self.listener.accept() {
+        match self.socket.accept() {
             Ok((stream, peer)) => Accepted::Peer(stream, peer),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {

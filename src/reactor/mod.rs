@@ -16,7 +16,7 @@ use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::{Engine, Ready};
 
 pub use descriptors::{Descriptors, raise_descriptor_limit};
-pub use listen::{KeepAlive, bind};
+pub use listen::{BoundSocket, KeepAlive, bind};
 
 use listen::{Accepted, Door};
 use signals::Signals;
@@ -26,6 +26,10 @@ use sockets::Sockets;
 const EVENTS_PER_TURN: usize = 1_024;
 /// Peers accepted on one listener in a turn, before those connected have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Datagrams received in a turn.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// No datagram is longer.
+const DATAGRAM_BYTES: usize = 64 * 1024;
 /// When descriptors ran out and none came back: try again after.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -66,9 +70,11 @@ pub struct Reactor {
     clock: Clock,
     engine: Engine,
     sockets: Sockets,
-    /// In the order of the engine's listeners; empty from shutdown on.
+    /// Listening sockets; none from shutdown on.
     doors: Vec<Door>,
     signals: Signals,
+    /// Where datagrams are received; empty where no listener gets any.
+    datagram: Vec<u8>,
     /// Descriptors ran out: nobody is accepted until then, or until one is closed.
     accept_again: Option<Tick>,
     /// The last attempt to accept found no descriptor: that was said once.
@@ -77,22 +83,28 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    /// A reactor for bound listeners, each with the number of its settings in the engine. Nobody is accepted before
+    /// A reactor for bound sockets, in the order of the engine's listeners. Nobody is accepted before
     /// [`run`](Self::run).
     pub fn new(
         engine: Engine,
         clock: Clock,
-        listeners: Vec<(usize, std::net::TcpListener)>,
+        bound: Vec<BoundSocket>,
         shutdown_grace: Duration,
     ) -> io::Result<Reactor> {
         let poll = Poll::new()?;
         let signals = Signals::register(poll.registry(), SIGNALS)?;
         let mut doors = Vec::new();
-        for (place, (settings, listener)) in listeners.into_iter().enumerate() {
-            let token = Token(FIRST_LISTENER + place);
-            doors.push(Door::open(settings, listener, poll.registry(), token)?);
+        let mut sockets = Sockets::new(poll.registry().try_clone()?);
+        for (number, socket) in bound.into_iter().enumerate() {
+            let token = Token(FIRST_LISTENER + number);
+            match socket {
+                BoundSocket::Stream(listener) => {
+                    doors.push(Door::open(number, listener, poll.registry(), token)?);
+                }
+                BoundSocket::Datagram(socket) => sockets.open(number, socket, token)?,
+            }
         }
-        let sockets = Sockets::default();
+        let datagram = vec![0; if sockets.get_datagrams() { DATAGRAM_BYTES } else { 0 }];
         Ok(Reactor {
             poll,
             clock,
@@ -100,6 +112,7 @@ impl Reactor {
             sockets,
             doors,
             signals,
+            datagram,
             accept_again: None,
             out_of_descriptors: false,
             shutdown_grace,
@@ -125,10 +138,14 @@ impl Reactor {
             if self.signals.take() && stop_by.is_none() {
                 log::info!("stopping: {} connections are answered and closed", self.engine.len());
                 self.doors.clear();
-                self.engine.stop();
+                self.engine.stop(&mut self.sockets);
                 stop_by = Some(now.tick + self.shutdown_grace);
             }
             self.accept(now.tick);
+            self.receive();
+            while let Some((key, why)) = self.sockets.take_failed() {
+                self.engine.on_dialled(key, Err(why), &mut self.sockets);
+            }
             next = self.engine.end(&mut self.sockets);
             self.engine.on_turn_measured(self.clock.tick() - now.tick);
             if let Some(stop_by) = stop_by {
@@ -145,7 +162,8 @@ impl Reactor {
 
     /// How long to wait for events: until the next deadline of the engine or of our own.
     fn timeout(&self, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
-        if self.accept_again.is_none() && self.doors.iter().any(|door| door.waiting) {
+        let somebody_waits = self.accept_again.is_none() && self.doors.iter().any(|door| door.waiting);
+        if somebody_waits || self.sockets.have_datagrams() {
             return Some(Duration::ZERO);
         }
         let due = [Some(next), self.accept_again, stop_by].into_iter().flatten().min();
@@ -155,19 +173,25 @@ impl Reactor {
     fn on_event(&mut self, event: &Event) {
         let Token(token) = event.token();
         if token >= FIRST_LISTENER {
-            if let Some(door) = self.doors.get_mut(token - FIRST_LISTENER) {
+            let listener = token - FIRST_LISTENER;
+            self.sockets.on_datagrams(listener);
+            if let Some(door) = self.doors.iter_mut().find(|door| door.listener == listener) {
                 door.waiting = true;
             }
         } else if event.token() == SIGNALS {
             self.signals.on_event();
         } else {
+            let index = token as u32;
+            if let Some((key, result)) = self.sockets.dialled(index) {
+                self.engine.on_dialled(key, result, &mut self.sockets);
+            }
             let ready = Ready {
                 // An error is learned by reading.
                 readable: event.is_readable() || event.is_error(),
                 writable: event.is_writable(),
                 read_closed: event.is_read_closed(),
             };
-            self.engine.on_ready(token as u32, ready, &mut self.sockets);
+            self.engine.on_ready(index, ready, &mut self.sockets);
         }
     }
 
@@ -187,8 +211,8 @@ impl Reactor {
                 match self.doors[place].accept() {
                     Accepted::Peer(stream, peer) => {
                         self.out_of_descriptors = false;
-                        let settings = self.doors[place].settings;
-                        self.welcome(settings, stream, peer);
+                        let listener = self.doors[place].listener;
+                        self.welcome(listener, stream, peer);
                     }
                     Accepted::Nobody => {}
                     Accepted::NoDescriptor(error) => {
@@ -204,9 +228,19 @@ impl Reactor {
         }
     }
 
-    fn welcome(&mut self, settings: usize, stream: mio::net::TcpStream, peer: SocketAddr) {
-        let Some(key) = self.engine.accept(settings, peer) else { return };
-        match self.sockets.add(key, stream, self.poll.registry()) {
+    /// Hand some of the datagrams that have come to the engine.
+    fn receive(&mut self) {
+        let mut datagram = std::mem::take(&mut self.datagram);
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let Some((listener, peer, bytes)) = self.sockets.receive(&mut datagram) else { break };
+            self.engine.on_datagram(listener, peer, &datagram[..bytes], &mut self.sockets);
+        }
+        self.datagram = datagram;
+    }
+
+    fn welcome(&mut self, listener: usize, stream: mio::net::TcpStream, peer: SocketAddr) {
+        let Some(key) = self.engine.accept(listener, peer) else { return };
+        match self.sockets.add(key, stream) {
             Ok(()) => self.engine.on_open(key),
             Err(error) => {
                 log::warn!("{peer} cannot be served: {error}");

@@ -1,30 +1,60 @@
-//! The wire that is made of sockets: one stream for each connection of the engine, by slab index.
+//! The wire that is made of sockets: a stream for each connection of the engine, by slab index, and a socket for each
+//! listener that gets datagrams.
 
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
-use crate::engine::{ConnKey, End, Wire};
+use crate::engine::{ConnKey, End, Endpoint, Wire};
 
-#[derive(Default)]
 pub(super) struct Sockets {
-    streams: Vec<Option<TcpStream>>,
+    registry: Registry,
+    streams: Vec<Option<Stream>>,
+    udp: Vec<Udp>,
+    /// Connections of ours that failed before there was a socket to tell.
+    failed: Vec<(ConnKey, ErrorKind)>,
     /// Whether a descriptor came back since it was asked last.
     closed: bool,
 }
 
+enum Stream {
+    Open(TcpStream),
+    /// We wait for the first event, which tells whether it is connected.
+    Dialling(ConnKey, TcpStream),
+}
+
+struct Udp {
+    listener: usize,
+    socket: UdpSocket,
+    /// There may be a datagram: `WouldBlock` was not the last answer.
+    waiting: bool,
+}
+
 impl Sockets {
+    pub(super) fn new(registry: Registry) -> Sockets {
+        Sockets { registry, streams: Vec::new(), udp: Vec::new(), failed: Vec::new(), closed: false }
+    }
+
     /// Registered once, edge-triggered, for both directions: no other system call is ever needed for it.
-    pub(super) fn add(&mut self, key: ConnKey, mut stream: TcpStream, registry: &Registry) -> io::Result<()> {
+    pub(super) fn add(&mut self, key: ConnKey, mut stream: TcpStream) -> io::Result<()> {
+        self.register(key, &mut stream)?;
+        self.put(key, Stream::Open(stream));
+        Ok(())
+    }
+
+    fn register(&self, key: ConnKey, stream: &mut TcpStream) -> io::Result<()> {
+        let token = Token(key.index as usize);
+        self.registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    fn put(&mut self, key: ConnKey, stream: Stream) {
         let index = key.index as usize;
-        registry.register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
         if index >= self.streams.len() {
             self.streams.resize_with(index + 1, || None);
         }
         self.streams[index] = Some(stream);
-        Ok(())
     }
 
     /// Whether a descriptor came back since the last call.
@@ -33,15 +63,95 @@ impl Sockets {
     }
 
     fn stream(&mut self, key: ConnKey) -> &mut TcpStream {
-        let stream = self.streams.get_mut(key.index as usize).and_then(Option::as_mut);
-        stream.expect("the engine uses a connection between its accept and its close")
+        match self.streams.get_mut(key.index as usize) {
+            Some(Some(Stream::Open(stream))) => stream,
+            _ => panic!("the engine uses a connection between its accept (or dial) and its close"),
+        }
+    }
+
+    /// An event came for the stream at `index`: if that is one of ours which was being connected, how it went.
+    pub(super) fn dialled(&mut self, index: u32) -> Option<(ConnKey, Result<(), ErrorKind>)> {
+        let place = self.streams.get_mut(index as usize)?;
+        let Some(Stream::Dialling(key, stream)) = place else { return None };
+        let key = *key;
+        let result = match stream.take_error() {
+            Ok(Some(error)) | Err(error) => Err(error.kind()),
+            Ok(None) => match stream.peer_addr() {
+                // Not connected yet, and no error either: an event that means nothing.
+                Err(error) if error.kind() == ErrorKind::NotConnected => return None,
+                Err(error) => Err(error.kind()),
+                Ok(_) => Ok(()),
+            },
+        };
+        if result.is_ok() {
+            if let Some(Stream::Dialling(_, stream)) = place.take() {
+                *place = Some(Stream::Open(stream));
+            }
+        }
+        Some((key, result))
+    }
+
+    /// A connection of ours that could not even be begun.
+    pub(super) fn take_failed(&mut self) -> Option<(ConnKey, ErrorKind)> {
+        self.failed.pop()
+    }
+
+    /// A listener gets datagrams at this socket.
+    pub(super) fn open(
+        &mut self,
+        listener: usize,
+        socket: std::net::UdpSocket,
+        token: Token,
+    ) -> io::Result<()> {
+        let mut socket = UdpSocket::from_std(socket);
+        self.registry.register(&mut socket, token, Interest::READABLE)?;
+        self.udp.push(Udp { listener, socket, waiting: false });
+        Ok(())
+    }
+
+    /// An event came for a listener: if it gets datagrams, there may be some.
+    pub(super) fn on_datagrams(&mut self, listener: usize) {
+        if let Some(udp) = self.udp.iter_mut().find(|udp| udp.listener == listener) {
+            udp.waiting = true;
+        }
+    }
+
+    /// Whether any listener gets datagrams.
+    pub(super) fn get_datagrams(&self) -> bool {
+        !self.udp.is_empty()
+    }
+
+    /// Whether there may be datagrams to receive.
+    pub(super) fn have_datagrams(&self) -> bool {
+        self.udp.iter().any(|udp| udp.waiting)
+    }
+
+    /// Receive one: its listener, its sender, its length.
+    pub(super) fn receive(&mut self, into: &mut [u8]) -> Option<(usize, SocketAddr, usize)> {
+        for udp in self.udp.iter_mut().filter(|udp| udp.waiting) {
+            match udp.socket.recv_from(into) {
+                Ok((bytes, peer)) => return Some((udp.listener, peer, bytes)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => udp.waiting = false,
+                // What the network said of a datagram that we sent: nobody waits for it.
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, key: ConnKey, to: Endpoint) -> io::Result<()> {
+        let mut stream = TcpStream::connect(to.address)?;
+        stream.set_nodelay(true)?;
+        self.register(key, &mut stream)?;
+        self.put(key, Stream::Dialling(key, stream));
+        Ok(())
     }
 }
 
 fn retried(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
         }
     }
@@ -58,6 +168,18 @@ impl Wire for Sockets {
         retried(|| stream.write(bytes))
     }
 
+    fn send_to(&mut self, listener: usize, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let udp = self.udp.iter().find(|udp| udp.listener == listener);
+        let udp = udp.expect("the engine sends datagrams from listeners that get some");
+        udp.socket.send_to(datagram, peer).map(|_| ())
+    }
+
+    fn dial(&mut self, conn: ConnKey, to: Endpoint) {
+        if let Err(error) = self.begin(conn, to) {
+            self.failed.push((conn, error.kind()));
+        }
+    }
+
     fn finish(&mut self, conn: ConnKey) {
         // It fails where the peer is gone already, which the next read tells.
         let _ = self.stream(conn).shutdown(Shutdown::Write);
@@ -66,8 +188,7 @@ impl Wire for Sockets {
     fn close(&mut self, conn: ConnKey, _why: End) {
         // Closing a descriptor takes it out of the poll.
         if let Some(stream) = self.streams.get_mut(conn.index as usize) {
-            *stream = None;
-            self.closed = true;
+            self.closed |= stream.take().is_some();
         }
     }
 }

@@ -142,6 +142,7 @@ impl Client {
     }
 
     /// The next line that is no update.
+    #[track_caller]
     pub fn reply_line(&mut self) -> String {
         while self.replies.is_empty() {
             assert!(self.pull(), "the connection ended where a reply was due");
@@ -171,6 +172,7 @@ impl Client {
     }
 
     /// The oldest update of `tag` not yet taken; updates of different tags have no order among them.
+    #[track_caller]
     pub fn update_of(&mut self, tag: &str) -> String {
         loop {
             let found = self.updates.iter().position(|line| line.split(' ').nth(1) == Some(tag));
@@ -227,6 +229,7 @@ impl Client {
             Ok(0) => Peek::End,
             Ok(_) => Peek::Data,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Peek::Quiet,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Peek::Reset,
             Err(error) => panic!("looking at the stream: {error}"),
         }
     }
@@ -237,6 +240,7 @@ impl Client {
     }
 
     /// Read one line and put it where it belongs; false at the end of the stream.
+    #[track_caller]
     fn pull(&mut self) -> bool {
         let mut bytes = Vec::new();
         self.stream.read_until(b'\n', &mut bytes).expect("a line or the end, and in time");
@@ -270,6 +274,7 @@ pub enum Peek {
     Quiet,
     Data,
     End,
+    Reset,
 }
 
 /// Does `line` match `pattern`, field by field? `*` stands for any field, `@` for a time that the server's

@@ -85,12 +85,12 @@ fn all_errors_at_once() {
         ("[[listen]]",                           ""),
         ("url = 'lime://127.0.0.1:0'",           "line"),
         ("[[listen]]",                           ""),
-        ("url = 'line://127.0.0.1:99999'",       "127.0.0.1:99999"),
+        ("url = 'line://127.0.0.1:99999'",       "99999"),
         ("[[listen]]",                           ""),
         ("url = 'echo://127.0.0.1:0'",           ""),
         ("idle_timeot = '5s'",                   "idle_timeout"),
         ("[[tag]]",                              ""),
-        ("name = 'press//temperature'",          "press//temperature"),
+        ("name = 'press//temperature'",          "name"),
         ("type = 'number'",                      "float"),
         ("access = 'wr'",                        "rw"),
         ("stale_after = '-5s'",                  "stale_after"),
@@ -112,23 +112,28 @@ fn all_errors_at_once() {
 #[test]
 fn errors_of_tags() {
     #[rustfmt::skip]
-    let table: [(&str, usize, &str); 12] = [
+    let table: [(&str, usize, &str); 10] = [
         ("[[tag]]\ntype = 'int'",                                                  1, "name"),
         ("[[tag]]\nname = 'a'\ntype = 'int'\ninitial = 'x'",                       4, "int"),
         ("[[tag]]\nname = 'a'\ntype = 'int'\ninitial = 1.5",                       4, "int"),
         ("[[tag]]\nname = 'a'\ntype = 'bool'\ninitial = 1",                        4, "bool"),
-        ("[[tag]]\nname = 'a'\ntype = 'int'\nmax = 5\ninitial = 6",                5, "5"),
+        ("[[tag]]\nname = 'a'\ntype = 'int'\nmax = 5\ninitial = 6",                5, "max"),
         ("[[tag]]\nname = 'a'\ntype = 'float'\nmin = 2.0\nmax = 1.0",              0, "m"),
-        ("[[tag]]\nname = 'a'\ntype = 'text'\nmin = 2",                            4, "min"),
         ("[[tag]]\nname = 'a'\ntype = 'int'\n[[tag]]\nname = 'a'\ntype = 'int'",   5, "a"),
-        ("[[tag]]\nname = '$a'\ntype = 'int'",                                     2, "$a"),
-        ("[[tag]]\nname = 'a/#'\ntype = 'int'",                                    2, "a/#"),
+        ("[[tag]]\nname = '$a'\ntype = 'int'",                                     2, "name"),
+        ("[[tag]]\nname = 'a/#'\ntype = 'int'",                                    2, "name"),
         ("[[tag]]\nname = 'a'\ntype = 'int'\ndescription = 5",                     4, "description"),
-        ("[server]\nmax_tags = 1\n[[tag]]\nname = 'a'\n[[tag]]\nname = 'b'",          0, "max_tags"),
     ];
     for (text, line, word) in table {
         check_errors(text, &[(line, word)]);
     }
+}
+
+/// What `check` calls fine must start.
+#[test]
+fn more_tags_than_are_allowed() {
+    let tags: String = (0..101).map(|number| format!("[[tag]]\nname = 'tag/{number}'\n")).collect();
+    check_errors(&format!("[server]\nmax_tags = 100\n{tags}"), &[(0, "max_tags")]);
 }
 
 #[test]
@@ -182,7 +187,6 @@ fn wrong_usage() {
         &["serve", "--listen"],
         &["serve", "--listen", "nonsense"],
         &["serve", "--listen", "line://"],
-        &["serve", "--listen", "line://127.0.0.1"],
         &["serve", "--listen", "lime://127.0.0.1:0"],
         &["serve", "--log", "loud", "--listen", "line://127.0.0.1:0"],
         &["check", "--bogus"],
@@ -291,7 +295,7 @@ fn an_address_that_is_not_loopback_is_warned_of() {
 }
 
 /// `serve` and `check` both refuse `text`, and name exactly these lines, each with a word. Line 0 leaves it
-/// open which of two keys is to blame.
+/// open which of two keys is to blame; a word left empty marks a line that is not TOML at all.
 #[track_caller]
 fn check_errors(text: &str, expected: &[(usize, &str)]) {
     let dir = Folder::new();
@@ -309,6 +313,8 @@ fn check_errors(text: &str, expected: &[(usize, &str)]) {
             let Some(found) = found else { panic!("no error of line {line} with {word:?} in\n{stderr}") };
             errors.remove(found);
         }
+        // One fault of syntax may be told in several ways, in its own line.
+        errors.retain(|error| !expected.contains(&(place(error).0, "")));
         assert!(errors.is_empty(), "{command}: not expected: {errors:?}\nof\n{text}");
     }
 }

@@ -1,32 +1,33 @@
 //! Descriptors and connections run out: nobody who is connected notices, and the server neither dies nor
 //! spins.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::client::{Client, Peek};
-use crate::server::{Server, until};
+use crate::server::{DEADLINE, Server, until};
 
-/// The limit falls while the server runs, so that `accept` itself fails: what no reckoning at its start
-/// foresees.
+/// The limit falls while the server runs, so that `accept` itself fails: what no reckoning at its start foresees.
 #[test]
 fn accepting_pauses_when_descriptors_run_out() {
     const SPARE: usize = 3;
-    const MEASURED: Duration = Duration::from_millis(1500);
+    /// Twice as long as until the next attempt to accept.
+    const MEASURED: Duration = Duration::from_millis(2500);
     let server = Server::start();
     let mut connected = server.clients(10);
     for client in &mut connected {
         assert_eq!(client.ask_one("PING"), "OK");
     }
-    let limit = server.descriptors() + SPARE;
-    let old = set_limit(&server, Some(limit as u64));
+    let used = server.descriptor_numbers();
+    let limit = (0..).filter(|number| !used.contains(number)).nth(SPARE).expect("numbers do not end");
+    let old = set_limit(&server, Some(limit));
     let mut waiting = server.clients(20);
     for client in &mut waiting {
         client.send("PING\n");
     }
-    until("the server has used the last descriptor", || server.descriptors() == limit);
-    assert!(answered(&waiting) <= SPARE);
+    until("the server has used the last descriptor", || server.descriptors() == used.len() + SPARE);
 
     // A loop that tries again and again would use all the time there is, or half of it on a busy machine.
     let lines = server.stderr().lines().count();
@@ -37,14 +38,15 @@ fn accepting_pauses_when_descriptors_run_out() {
         }
         assert_eq!(connected[0].peek(Duration::from_millis(50)), Peek::Quiet);
     }
-    let used = server.cpu_ticks() - ticks;
-    assert!(used <= 30, "{used} hundredths of a second of {:?}", start.elapsed());
+    let spent = server.cpu_ticks() - ticks;
+    assert!(spent <= 50, "{spent} hundredths of a second of {:?}", start.elapsed());
+    assert_eq!(answered(&waiting), SPARE);
     let said = server.stderr().lines().count() - lines;
-    assert!(said <= 10, "{said} lines of log while nothing changes");
+    assert!(said <= 1, "{said} lines of log while nothing changes:\n{}", server.stderr());
 
     // Each one that leaves makes room for one that waits.
     connected.truncate(5);
-    until("as many are served as have left", || answered(&waiting) >= SPARE + 5);
+    until("as many are served as have left", || answered(&waiting) == SPARE + 5);
     set_limit(&server, old.current);
     for client in &mut waiting {
         client.expect("OK");
@@ -54,29 +56,33 @@ fn accepting_pauses_when_descriptors_run_out() {
     }
 }
 
-/// Under a limit that was there from the start, the server knows how many it can take and says so to the
-/// rest.
+/// Under a limit that was there from the start, the server knows how many it can take and says so to the rest. In a
+/// storm some are closed without a word: to tell them takes a descriptor, and of these there are few.
 #[test]
 fn a_small_limit_is_told_and_kept() {
     let server = Server::build().ulimit("-n 80").start();
     let mut clients = server.clients(150);
     for client in &mut clients {
-        client.send("PING\n");
+        // Those that were closed already may see it here.
+        let _ = client.stream().write_all(b"PING\n");
     }
     let mut served = Vec::new();
-    let mut refused = 0;
+    let mut told = 0;
     for mut client in clients {
+        if client.peek(DEADLINE) != Peek::Data {
+            continue;
+        }
         let line = client.reply_line();
         if line == "OK" {
             served.push(client);
         } else {
             assert!(client.matches("ERR limit", &line), "{line}");
-            client.expect_end();
-            refused += 1;
+            told += 1;
         }
     }
     // 80 less a reserve of 32 and what the server holds open itself.
-    assert!((20..=48).contains(&served.len()), "{} served, {refused} refused", served.len());
+    assert!((20..=48).contains(&served.len()), "{} served, {told} told", served.len());
+    assert!(told > 0, "{} served", served.len());
     for client in &mut served {
         assert_eq!(client.ask_one("PING"), "OK");
     }

@@ -103,8 +103,7 @@ fn resets() {
 /// lines may be silent for as long as it likes.
 #[test]
 fn a_slow_loris_is_closed() {
-    let server =
-        Server::with("[[listen]]\nurl = 'line://127.0.0.1:0'\nframe_timeout = '400ms'\nmax_line = 1000000");
+    let server = Server::with("[[listen]]\nurl = 'line://127.0.0.1:0'\nframe_timeout = '400ms'");
     let (mut silent, mut stuck, mut loris) = (server.client(), server.client(), server.client());
     for client in [&mut silent, &mut stuck, &mut loris] {
         assert_eq!(client.ask_one("PING"), "OK");

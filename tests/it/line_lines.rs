@@ -189,7 +189,7 @@ fn checks_come_in_order() {
     let config = "
         [server]
         create_tags = false
-        max_text = 4
+        max_text = 16
         [[tag]]
         name = 'level'
         type = 'int'
@@ -213,14 +213,18 @@ fn checks_come_in_order() {
             ("number of fields, too few", b"SET lev//el\n", &["ERR bad-request"]),
             ("name", b"SET lev//el x y z\n", &["ERR bad-name"]),
             ("value", b"SET none x y z\n", &["ERR bad-value"]),
-            ("quality", b"SET none \"long text\" y z\n", &["ERR bad-time"]),
-            ("time", b"SET none \"long text\" good z\n", &["ERR bad-time"]),
-            ("existence", b"SET none \"long text\" good 7\n", &["ERR not-found"]),
-            ("read-only, before the type", b"SET fixed \"long text\" good 7\n", &["ERR read-only"]),
+            ("quality", b"SET none \"a text that is too long\" y z\n", &["ERR bad-time"]),
+            ("time", b"SET none \"a text that is too long\" good z\n", &["ERR bad-time"]),
+            ("existence", b"SET none \"a text that is too long\" good 7\n", &["ERR not-found"]),
+            (
+                "read-only, before the type",
+                b"SET fixed \"a text that is too long\" good 7\n",
+                &["ERR read-only"],
+            ),
             ("read-only, before the limits", b"SET fixed 11\n", &["ERR read-only"]),
-            ("type", b"SET level \"long text\" good 7\n", &["ERR wrong-type"]),
+            ("type", b"SET level \"a text that is too long\" good 7\n", &["ERR wrong-type"]),
             ("limits of a number", b"SET level 11 good 7\n", &["ERR out-of-range"]),
-            ("limits of a text", b"SET note \"long text\" good 7\n", &["ERR limit"]),
+            ("limits of a text", b"SET note \"a text that is too long\" good 7\n", &["ERR limit"]),
             (
                 "nothing was changed",
                 b"READ #\n",

@@ -301,32 +301,24 @@ fn tags_that_cannot_be_written_or_created() {
 }
 
 #[test]
-fn limits_of_the_server() {
+fn limits_of_subscriptions_and_texts() {
     check(
         "
         [server]
-        max_tags = 3
         max_subscriptions = 2
-        max_text = 3
-        [[tag]]
-        name = 'declared'
-        type = 'any'
+        max_text = 16
         ",
         r#"
-        > SET b 1
+        > SET b 1 good 5
         < OK
-        > SET c "123"
+        > SET c "0123456789abcdef"
         < OK
-        > SET d 1
-        < ERR limit
-        > GET d
-        < ERR not-found
-        > SET c "1234"
+        > SET c "0123456789abcdefg"
         < ERR limit
         > SET c 2 good 5
         < OK
         > SUB b
-        < VAL b 1 good @
+        < VAL b 1 good 5
         < OK 1
         > SUB c
         < VAL c 2 good 5
@@ -339,8 +331,27 @@ fn limits_of_the_server() {
         < OK 0
         > SUB b
         < ERR limit
+        > UNSUB b
+        < ERR not-found
         "#,
     );
+}
+
+/// The limit is that of the plant's own tags, declared and created; those below `$server` are not among them.
+#[test]
+fn limit_of_tags() {
+    let server = Server::with("[server]\nmax_tags = 100\n[[tag]]\nname = 'declared'\ntype = 'int'");
+    let mut client = server.client();
+    client.ok_all((1..100).map(|number| format!("SET tag/{number:02} {number}")));
+    client.send("SET one/more 1\nGET one/more\nLIST one/more\n");
+    for expected in ["ERR limit", "ERR not-found", "OK 0"] {
+        client.expect(expected);
+    }
+    client.send("SET tag/99 100 good 5\nGET tag/99\nSET declared 1\n");
+    for expected in ["OK", "OK 100 good 5", "OK"] {
+        client.expect(expected);
+    }
+    assert_eq!(client.ask("LIST #").len(), 101);
 }
 
 #[test]
@@ -422,7 +433,7 @@ fn help_names_every_request() {
     for verb in [
         "GET", "SET", "READ", "SUB", "UNSUB", "LIST", "HELLO", "AUTH", "TIME", "PING", "INFO", "HELP", "QUIT",
     ] {
-        let about = help.iter().filter(|line| line.split(' ').nth(1) == Some(verb)).count();
+        let about = help.iter().filter(|line| line.split([' ', ':']).nth(1) == Some(verb)).count();
         assert_eq!(about, 1, "{verb}: {help:?}");
     }
     assert_eq!(help.last(), Some(&format!("OK {}", help.len() - 1)));

@@ -178,7 +178,7 @@ fn what_is_a_change() {
     assert_eq!(reader.ask_one("SUB #"), "OK 0");
     for (index, (before, after, change)) in table.into_iter().enumerate() {
         let tag = format!("row{index}");
-        for (sample, expected) in [(before, true), (after, change)] {
+        for (sample, expected) in [("\"something else\" good 7", true), (before, true), (after, change)] {
             assert_eq!(writer.ask_one(&format!("SET {tag} {sample}")), "OK");
             if expected {
                 let update = reader.update_of(&tag);

@@ -153,7 +153,7 @@ fn texts() {
 #[test]
 fn the_longest_text() {
     check_longest("", 1024);
-    check_longest("[server]\nmax_text = 8", 8);
+    check_longest("[server]\nmax_text = 16", 16);
 }
 
 fn check_longest(server: &str, max_text: usize) {

@@ -20,7 +20,7 @@ fn two_thousand_devices_with_four_requests_in_flight_each() {
         for (number, device) in devices.iter_mut().enumerate() {
             device.send(format!(
                 "SET dev/{number:04} {round} good {number}\nGET dev/{number:04}\nPING {number} {round}\n\
-                 READ +/{number:04}\n"
+                 READ dev/{number:04}\n"
             ));
         }
         for (number, device) in devices.iter_mut().enumerate() {
@@ -71,7 +71,7 @@ fn ten_thousand_pipelined_lines() {
 fn readers_of_everything_that_do_not_read() {
     const TAGS: usize = 100_000;
     const READERS: usize = 50;
-    let server = Server::with(PATIENT);
+    let server = Server::with(&format!("{PATIENT}\nmax_tags = 200_000"));
     let mut other = server.client();
     let name = |number: usize| format!("plant/production-hall/machine/sensor-{number:06}");
     other.ok_all((0..TAGS).map(|number| format!("SET {} {number} good {number}", name(number))));

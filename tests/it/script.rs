@@ -69,9 +69,10 @@ pub type Stream<'a> = (&'a str, &'a [u8], &'a [&'a str]);
 /// Each row on a connection of its own, all with one server: send, half-close, and read to the end.
 #[track_caller]
 pub fn check_streams(config: &str, rows: &[Stream<'_>]) {
+    let started = now_ms();
     let server = Server::with(config);
     for (what, bytes, expected) in rows {
-        let mut client = server.client();
+        let mut client = server.client().since(started);
         client.send(bytes);
         client.shut();
         let got = client.read_to_end();

@@ -1,6 +1,7 @@
 //! A server process of one test: started on free ports, watched through `/proc`, killed when dropped.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub enum Stderr {
     Closed,
     /// A pipe that nobody reads.
     Stalled,
+    /// A disk on which there is no room.
+    Full,
 }
 
 /// How to start a server. `Server::build().config(…).start()`.
@@ -97,17 +100,20 @@ impl Builder {
             .args(&args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(match self.stderr {
+                Stderr::Full => File::options().write(true).open("/dev/full").expect("Linux has it").into(),
+                _ => Stdio::piped(),
+            })
             .spawn()
             .expect("the lumina executable starts");
         let stdout = lines_of(child.stdout.take().expect("stdout is piped"));
-        let pipe = child.stderr.take().expect("stderr is piped");
+        let pipe = child.stderr.take();
         let mut server =
             Server { child, addrs: Vec::new(), stderr: Arc::default(), stalled: None, _dir: dir };
         match self.stderr {
-            Stderr::Kept => server.stderr = collect(pipe),
-            Stderr::Closed => drop(pipe),
-            Stderr::Stalled => server.stalled = Some(pipe),
+            Stderr::Kept => server.stderr = collect(pipe.expect("stderr is piped")),
+            Stderr::Closed | Stderr::Full => drop(pipe),
+            Stderr::Stalled => server.stalled = pipe,
         }
         while server.addrs.len() < configured + self.listen.len() {
             let Ok(line) = stdout.recv_timeout(DEADLINE) else {
@@ -199,9 +205,16 @@ impl Server {
         rustix::io::ioctl_fionread(pipe).expect("a pipe knows what it holds")
     }
 
-    /// Its open descriptors.
+    /// How many descriptors it has open.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(self.proc_path("fd")).expect("the server is running").count()
+        self.descriptor_numbers().len()
+    }
+
+    /// Its open descriptors. There may be gaps, and high numbers that it inherited.
+    pub fn descriptor_numbers(&self) -> BTreeSet<u64> {
+        let entries = fs::read_dir(self.proc_path("fd")).expect("the server is running");
+        let names = entries.map(|entry| entry.expect("a descriptor's entry").file_name());
+        names.map(|name| name.to_str().and_then(|name| name.parse().ok()).expect("a number")).collect()
     }
 
     /// Its resident anonymous memory in KiB: what it allocated and touched, without its executable.

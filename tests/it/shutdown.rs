@@ -115,14 +115,16 @@ fn the_grace_has_an_end() {
 }
 
 #[test]
-fn stderr_can_be_gone() {
-    let mut server = Server::build().log("trace").stderr(Stderr::Closed).start();
-    for _ in 0..100 {
-        make_noise(&server);
+fn stderr_can_be_gone_or_full() {
+    for stderr in [Stderr::Closed, Stderr::Full] {
+        let mut server = Server::build().log("trace").stderr(stderr).start();
+        for _ in 0..100 {
+            make_noise(&server);
+        }
+        assert_eq!(server.client().ask_one("PING"), "OK");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_for_exit().code(), Some(0));
     }
-    assert_eq!(server.client().ask_one("PING"), "OK");
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
 /// A pipe holds 64 KiB. Whoever writes to it after that waits for ever, unless it looks first.

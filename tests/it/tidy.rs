@@ -117,11 +117,6 @@ fn what_belongs_elsewhere_is_not_named() {
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
     let lib = fs::read_to_string(root().join("src/lib.rs")).expect("the library has a root");
     assert!(lib.contains("#![forbid(unsafe_code)]"), "src/lib.rs forbids unsafe code no longer");
-    let main = fs::read_to_string(root().join("src/main.rs")).expect("the executable has a root");
-    assert!(
-        main.contains("#![forbid(unsafe_code)]"),
-        "src/main.rs is a crate of its own: forbid unsafe code there"
-    );
 }
 
 #[test]
@@ -183,6 +178,11 @@ fn the_scanner_finds_what_is_there() {
         "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::cli;\n    mod inner {\n    }\n}\nfn g() {}\n";
     assert_eq!(code_of(tested), "fn f() {}\nfn g() {}\n");
 
+    let apart = "mod line;\n#[cfg(test)]\npub(crate) mod rig;\n#[cfg(test)]\nmod tests {\n}\n".to_owned();
+    let parent = |name| test_modules(&SourceFile::new(name, apart.clone()));
+    assert_eq!(parent("src/engine/mod.rs"), ["src/engine/rig.rs", "src/engine/rig/"]);
+    assert_eq!(parent("src/engine/session.rs"), ["src/engine/session/rig.rs", "src/engine/session/rig/"]);
+
     #[rustfmt::skip]
     let table = [
         ("src/tags/table.rs",         "base::time",        true),
@@ -220,7 +220,7 @@ struct SourceFile {
     /// The second level, if there is one: `name`.
     part: Option<String>,
     text: String,
-    /// Without comments and without modules of tests.
+    /// Without comments and without modules of tests; nothing of a file that is one.
     code: String,
 }
 
@@ -384,7 +384,25 @@ fn files(folder: &str) -> Vec<SourceFile> {
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
+    let tests: Vec<String> = found.iter().flat_map(test_modules).collect();
+    for file in found.iter_mut().filter(|file| tests.iter().any(|test| file.name.starts_with(test))) {
+        file.code.clear();
+    }
     found
+}
+
+/// The files that `file` takes in only for tests, by `#[cfg(test)] mod name;`, without what comes after the name.
+fn test_modules(file: &SourceFile) -> Vec<String> {
+    let folder = match file.name.rsplit_once('/') {
+        Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder,
+        _ => file.name.trim_end_matches(".rs"),
+    };
+    let lines = file.text.lines().zip(file.text.lines().skip(1));
+    let modules = lines.filter(|(line, _)| line.trim() == "#[cfg(test)]").filter_map(|(_, next)| {
+        let name = next.trim().strip_suffix(';')?.rsplit_once("mod ")?.1;
+        Some([format!("{folder}/{name}.rs"), format!("{folder}/{name}/")])
+    });
+    modules.flatten().collect()
 }
 
 fn root() -> PathBuf {

@@ -3,6 +3,7 @@
 //! Here is the session: what each request does. `request` is the table of requests and their parsing, `fault` the
 //! answers to what is wrong, `listing` the replies of many lines.
 
+mod datagrams;
 mod fault;
 mod listing;
 mod request;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use crate::base::section::Section;
 use crate::base::time::Tick;
-use crate::engine::{Acceptor, Change, Consumed, Context, End, Flow, Protocol, Session, Ticket, Written};
+use crate::engine::{
+    Acceptor, Change, Consumed, Context, End, Flow, Protocol, Session, Ticket, Transport, Written,
+};
 use crate::tags::Refusal;
 use crate::tags::value::{Sample, write_value};
 
@@ -28,6 +31,7 @@ use listing::{Listing, What};
 pub const PROTOCOL: Protocol = Protocol {
     scheme: "line",
     summary: "Lumina's own: one request a line, for printf and nc",
+    transport: Transport::Stream,
     default_port: 5000,
     listener: |section| Box::new(LineListener::configure(section)),
     specimens: &[
@@ -38,14 +42,36 @@ pub const PROTOCOL: Protocol = Protocol {
     ],
     recode: |input, out| {
         let end = input.iter().position(|&byte| byte == b'\n')?;
-        match parse(without_cr(&input[..end])) {
-            Ok(Some(request)) => out.extend_from_slice(format!("{request}\n").as_bytes()),
-            Ok(None) => {}
-            Err(fault) => out.extend_from_slice(format!("PING {fault}").as_bytes()),
-        }
+        recode_line(&input[..end], out);
         Some(end + 1)
     },
 };
+
+/// The row of the table for datagrams.
+pub const DATAGRAM_PROTOCOL: Protocol = Protocol {
+    scheme: "line+udp",
+    summary: "the line protocol in datagrams: requests that stand for themselves, replies of at most 8 datagrams",
+    transport: Transport::Datagram,
+    default_port: 5000,
+    listener: |section| Box::new(datagrams::Listener(LineListener::configure(section))),
+    specimens: &[
+        b"SET a/b 81.5\r\nGET a/b\nSUB a/b\nREAD #\nLIST #\nPING x",
+        b"HELLO d\nAUTH u s\nUNSUB a\nQUIT\n \n\xff\nTIME\nINFO\nHELP\n",
+    ],
+    recode: |input, out| {
+        let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
+        recode_line(&input[..end], out);
+        (!input.is_empty()).then_some(input.len().min(end + 1))
+    },
+};
+
+fn recode_line(line: &[u8], out: &mut Vec<u8>) {
+    match parse(without_cr(line)) {
+        Ok(Some(request)) => out.extend_from_slice(format!("{request}\n").as_bytes()),
+        Ok(None) => {}
+        Err(fault) => out.extend_from_slice(format!("PING {fault}").as_bytes()),
+    }
+}
 
 /// `max_line` where the listener sets none.
 pub const DEFAULT_MAX_LINE: usize = 4_096;
@@ -69,7 +95,7 @@ impl LineListener {
 
 impl Acceptor for LineListener {
     fn accept(&self, _peer: SocketAddr) -> Box<dyn Session> {
-        Box::new(Line { max_line: self.max_line as u32, ..Line::default() })
+        Box::new(Line::new(self.max_line, Transport::Stream))
     }
 
     fn refuse(&self, refusal: &Refusal, out: &mut String) {
@@ -78,9 +104,9 @@ impl Acceptor for LineListener {
 }
 
 /// One peer's conversation. 56 bytes: most of many thousands are idle.
-#[derive(Default)]
 struct Line {
     max_line: u32,
+    transport: Transport,
     /// Whether `HELLO` was said.
     introduced: bool,
     /// From `HELLO`: after so long without a byte the device's tags are in doubt.
@@ -94,7 +120,6 @@ struct Line {
 impl Session for Line {
     fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Consumed {
         self.on_heard(cx);
-        let max_line = self.max_line as usize;
         let mut bytes = 0;
         loop {
             if cx.room() < self.most_reply_bytes(cx) {
@@ -103,12 +128,13 @@ impl Session for Line {
             let rest = &input[bytes..];
             let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
                 // A CR at the end may turn out to belong to the line's end.
-                let flow = if without_cr(rest).len() > max_line { too_long(cx) } else { Flow::Continue };
+                let too_long = without_cr(rest).len() > self.max_line as usize;
+                let flow = if too_long { self.refuse_long_line(cx) } else { Flow::Continue };
                 return Consumed { bytes, flow };
             };
             let line = without_cr(&rest[..end]);
             bytes += end + 1;
-            let flow = if line.len() > max_line { too_long(cx) } else { self.on_line(cx, line) };
+            let flow = self.on_line(cx, line);
             if flow != Flow::Continue {
                 return Consumed { bytes, flow };
             }
@@ -154,6 +180,11 @@ impl Session for Line {
 }
 
 impl Line {
+    fn new(max_line: usize, transport: Transport) -> Line {
+        let max_line = max_line as u32;
+        Line { max_line, transport, introduced: false, timeout: None, silent_at: None, listing: None }
+    }
+
     fn on_heard(&mut self, cx: &Context<'_>) {
         if let Some(timeout) = self.timeout {
             self.silent_at = Some(cx.now().tick + timeout);
@@ -166,7 +197,10 @@ impl Line {
     }
 
     fn on_line(&mut self, cx: &mut Context<'_>, line: &[u8]) -> Flow {
-        let request = match parse(line) {
+        if line.len() > self.max_line as usize {
+            return self.refuse_long_line(cx);
+        }
+        let request = match request::parse_on(self.transport, line) {
             Ok(None) => return Flow::Continue,
             Ok(Some(request)) => request,
             Err(fault) => {
@@ -180,6 +214,16 @@ impl Line {
             put_fault(cx, &fault);
             Flow::Continue
         })
+    }
+
+    fn refuse_long_line(&mut self, cx: &mut Context<'_>) -> Flow {
+        cx.count_request();
+        put_fault(cx, &Fault::new(Code::TooLong, "the line is longer than this server takes (max_line)"));
+        match self.transport {
+            // Where the next line begins may never be learned.
+            Transport::Stream => Flow::Close(End::Violation),
+            Transport::Datagram => Flow::Continue,
+        }
     }
 
     fn on_request(&mut self, cx: &mut Context<'_>, request: Request<'_>) -> Result<Flow, Fault> {
@@ -240,12 +284,6 @@ impl Line {
         self.listing = Some(Box::new(listing));
         self.on_room(cx)
     }
-}
-
-fn too_long(cx: &mut Context<'_>) -> Flow {
-    cx.count_request();
-    put_fault(cx, &Fault::new(Code::TooLong, "the line is longer than this server takes (max_line)"));
-    Flow::Close(End::Violation)
 }
 
 fn put_info(cx: &mut Context<'_>) {

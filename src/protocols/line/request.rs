@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::fault::{Code, Fault, clipped, quoted};
 use crate::base::section::parse_duration;
 use crate::base::time::Timestamp;
+use crate::engine::Transport;
 use crate::tags::name::{DeviceName, Pattern, TagName};
 use crate::tags::value::{Input, Quality, ValueError, write_value};
 
@@ -62,6 +63,8 @@ pub struct Verb {
     pub usage: &'static str,
     /// What it does, for people.
     pub summary: &'static str,
+    /// Whether it is refused where each datagram stands for itself.
+    pub stream_only: bool,
     /// How many fields follow it, at least and at most.
     fields: (usize, usize),
     parse: for<'a> fn(&Fields<'a>) -> Result<Request<'a>, Fault>,
@@ -76,6 +79,7 @@ pub const VERBS: &[Verb] = &[
         name: "SET",
         usage: "tag value [quality] [time]",
         summary: "write a sample",
+        stream_only: false,
         fields: (2, 4),
         parse: |fields| Ok(Request::Set(parse_set(fields)?)),
     },
@@ -83,6 +87,7 @@ pub const VERBS: &[Verb] = &[
         name: "GET",
         usage: "tag",
         summary: "the current sample",
+        stream_only: false,
         fields: (1, 1),
         parse: |fields| Ok(Request::Get(tag_name(fields.at(0))?)),
     },
@@ -90,6 +95,7 @@ pub const VERBS: &[Verb] = &[
         name: "READ",
         usage: "pattern",
         summary: "the current samples of all matching tags; + is one level, # this level and all below",
+        stream_only: false,
         fields: (1, 1),
         parse: |fields| Ok(Request::Read(pattern(fields.at(0))?)),
     },
@@ -97,6 +103,7 @@ pub const VERBS: &[Verb] = &[
         name: "SUB",
         usage: "pattern",
         summary: "as READ, and then an UPD line at each change",
+        stream_only: true,
         fields: (1, 1),
         parse: |fields| Ok(Request::Sub(pattern(fields.at(0))?)),
     },
@@ -104,6 +111,7 @@ pub const VERBS: &[Verb] = &[
         name: "UNSUB",
         usage: "pattern",
         summary: "end that subscription",
+        stream_only: true,
         fields: (1, 1),
         parse: |fields| Ok(Request::Unsub(pattern(fields.at(0))?)),
     },
@@ -111,6 +119,7 @@ pub const VERBS: &[Verb] = &[
         name: "LIST",
         usage: "pattern",
         summary: "the matching tags: type, access, source",
+        stream_only: false,
         fields: (1, 1),
         parse: |fields| Ok(Request::List(pattern(fields.at(0))?)),
     },
@@ -118,6 +127,7 @@ pub const VERBS: &[Verb] = &[
         name: "HELLO",
         usage: "device [timeout]",
         summary: "name this device; when it is gone or silent its tags turn uncertain",
+        stream_only: true,
         fields: (1, 2),
         parse: parse_hello,
     },
@@ -125,6 +135,7 @@ pub const VERBS: &[Verb] = &[
         name: "AUTH",
         usage: "user secret",
         summary: "log in",
+        stream_only: true,
         fields: (2, 2),
         parse: |_| Ok(Request::Auth),
     },
@@ -132,6 +143,7 @@ pub const VERBS: &[Verb] = &[
         name: "TIME",
         usage: "",
         summary: "the server's clock, in milliseconds since 1970",
+        stream_only: false,
         fields: (0, 0),
         parse: |_| Ok(Request::Time),
     },
@@ -139,6 +151,7 @@ pub const VERBS: &[Verb] = &[
         name: "PING",
         usage: "[text]",
         summary: "answered with the text",
+        stream_only: false,
         fields: (0, usize::MAX),
         parse: |fields| Ok(Request::Ping(fields.text)),
     },
@@ -146,14 +159,23 @@ pub const VERBS: &[Verb] = &[
         name: "INFO",
         usage: "",
         summary: "figures about the server",
+        stream_only: false,
         fields: (0, 0),
         parse: |_| Ok(Request::Info),
     },
-    Verb { name: "HELP", usage: "", summary: "this list", fields: (0, 0), parse: |_| Ok(Request::Help) },
+    Verb {
+        name: "HELP",
+        usage: "",
+        summary: "this list",
+        stream_only: false,
+        fields: (0, 0),
+        parse: |_| Ok(Request::Help),
+    },
     Verb {
         name: "QUIT",
         usage: "",
         summary: "close the connection",
+        stream_only: true,
         fields: (0, 0),
         parse: |_| Ok(Request::Quit),
     },
@@ -222,9 +244,14 @@ fn next_field(text: &str) -> Option<(&str, &str)> {
     Some((&text[..end], text[end..].trim_start_matches(BLANKS)))
 }
 
-/// Parse a line without its end. `None`: there are only blanks in it. The checks come in the order that the protocol
-/// demands; those that need the server's state are made later.
+/// Parse a line of a stream, without its end. `None`: there are only blanks in it. The checks come in the order that
+/// the protocol demands; those that need the server's state are made later.
 pub fn parse(line: &[u8]) -> Result<Option<Request<'_>>, Fault> {
+    parse_on(Transport::Stream, line)
+}
+
+/// Parse a line that came by that transport.
+pub(super) fn parse_on(transport: Transport, line: &[u8]) -> Result<Option<Request<'_>>, Fault> {
     let text = std::str::from_utf8(line)
         .map_err(|_| Fault::new(Code::BadRequest, "the line is not UTF-8"))?
         .trim_start_matches(BLANKS);
@@ -232,6 +259,9 @@ pub fn parse(line: &[u8]) -> Result<Option<Request<'_>>, Fault> {
     let verb = VERBS.iter().find(|verb| verb.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
         Fault::new(Code::BadRequest, format!("unknown request {}; HELP lists what there is", quoted(name)))
     })?;
+    if verb.stream_only && transport == Transport::Datagram {
+        return Err(Fault::new(Code::BadRequest, format!("{} needs a TCP connection", verb.name)));
+    }
     let fields = Fields::new(rest);
     let (least, most) = verb.fields;
     if fields.count < least || fields.count > most {

@@ -1,0 +1,96 @@
+//! Peers that send datagrams: a connection record each, found by listener and address, so that sessions, limits and
+//! pending writes work as for streams. A datagram that cannot be handled or sent now is lost, as the network may lose
+//! it.
+
+use std::net::SocketAddr;
+
+use super::Engine;
+use super::connection::{Link, Phase};
+use super::session::{ConnKey, Consumed, End, Flow, Transport, Wire};
+
+impl Engine {
+    /// A datagram has come to a listener (by its place in the settings).
+    pub fn on_datagram<W: Wire>(&mut self, listener: usize, peer: SocketAddr, datagram: &[u8], wire: &mut W) {
+        if self.stopping {
+            return;
+        }
+        let index = self.udp_peer(listener as u16, peer, wire);
+        let link = &mut self.connections[index].link;
+        link.heard = self.shard.now.tick;
+        self.shard.metrics.bytes_in.add(datagram.len() as u64);
+        // While a write to a device is pending, what follows it in its datagram waits, and nothing else does.
+        if link.phase != Phase::Reading || !link.input.is_empty() || self.shard.buffers.are_short() {
+            return;
+        }
+        let Consumed { bytes, flow } = self.feed(index, datagram);
+        let link = &mut self.connections[index].link;
+        if link.is_open() && flow != Flow::Continue {
+            self.shard.buffers.append(&mut link.input, &datagram[bytes..]);
+        }
+        self.apply(index, flow);
+        self.settle(index);
+        // Not at the end of the turn: the reply to the next datagram has datagrams of its own.
+        self.send_datagrams(index, wire);
+    }
+
+    fn udp_peer<W: Wire>(&mut self, listener: u16, peer: SocketAddr, wire: &mut W) -> usize {
+        let known = self.udp_peers.get(&(listener, peer)).map(|&index| index as usize);
+        if let Some(index) = known {
+            return index;
+        }
+        if self.udp_peers.len() == self.udp_peers.cap().get() {
+            if let Some((_, oldest)) = self.udp_peers.pop_lru() {
+                self.drop_now(oldest as usize, End::Forgotten, wire);
+            }
+        }
+        let session = self.shard.settings.listeners[usize::from(listener)].acceptor.accept(peer);
+        let mut link = Link::new(peer, Some(listener), self.shard.now.tick);
+        link.cuts = Some(Box::default());
+        let key = self.insert(link, session);
+        self.udp_peers.put((listener, peer), key.index);
+        self.shard.metrics.accepted.add(1);
+        self.shard.metrics.connections.add(1);
+        self.on_open(key);
+        key.index as usize
+    }
+
+    /// Send what is owed, a datagram at a time; a peer that is closed is forgotten.
+    pub(super) fn send_datagrams<W: Wire>(&mut self, index: usize, wire: &mut W) {
+        let link = &mut self.connections[index].link;
+        let cuts = link.cuts.as_mut().expect("asked for peers that send datagrams only");
+        let listener = usize::from(link.listener.expect("such peers have come to a listener"));
+        cuts.push(link.output.len());
+        let mut begin = 0;
+        for end in cuts.drain(..) {
+            if begin < end {
+                let datagram = &link.output[begin..end];
+                if wire.send_to(listener, link.peer, datagram).is_ok() {
+                    self.shard.metrics.bytes_out.add(datagram.len() as u64);
+                }
+            }
+            begin = end;
+        }
+        self.shard.buffers.give_back(&mut link.output);
+        if link.phase == Phase::Closing {
+            self.drop_now(index, End::Idle, wire);
+        } else if link.phase == Phase::Producing || (!link.input.is_empty() && link.phase == Phase::Reading) {
+            self.queue_resume(index);
+        }
+    }
+
+    /// Whether listeners of this number get datagrams.
+    pub fn transport(&self, listener: usize) -> Transport {
+        self.shard.settings.listeners[listener].transport
+    }
+
+    /// Forget a peer whose record is about to go.
+    pub(super) fn forget_udp_peer(&mut self, key: ConnKey) {
+        let link = &self.connections[key.index as usize].link;
+        if let (Some(_), Some(listener)) = (&link.cuts, link.listener) {
+            let known = (listener, link.peer);
+            if self.udp_peers.peek(&known) == Some(&key.index) {
+                self.udp_peers.pop(&known);
+            }
+        }
+    }
+}
