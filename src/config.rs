@@ -104,7 +104,7 @@ pub const DEFAULT_LISTENER: &str = "line://127.0.0.1:5000";
 
 /// One to this many: what fits a slab index, with room to spare.
 const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
-const TAGS: RangeInclusive<i64> = 100..=16_000_000;
+const TAGS: RangeInclusive<i64> = 1..=16_000_000;
 const TEXT_BYTES: RangeInclusive<i64> = 16..=4_096;
 const SUBSCRIPTIONS: RangeInclusive<i64> = 1..=1_000_000;
 const UDP_PEERS: RangeInclusive<i64> = 1..=65_536;
@@ -243,6 +243,10 @@ fn tag_sections(document: &Document, sections: Vec<Section<'_>>, settings: &TagS
     let mut tags = Vec::new();
     for mut section in sections {
         section.require("name", "such as \"line1/press3/temperature\"");
+        if tags.len() == settings.max_tags {
+            section.error("name", format!("there are more than {} tags (max_tags)", settings.max_tags));
+            break;
+        }
         let name = section.parse("name", |text| {
             let name = TagName::parse(text).map_err(|error| error.to_string())?;
             if name.is_system() {

@@ -37,7 +37,7 @@ pub struct Info {
     pub uptime: Duration,
     /// Open connections.
     pub connections: u64,
-    /// Tags, the server's own included.
+    /// Tags, without the server's own.
     pub tags: usize,
     /// Requests since start.
     pub requests: u64,

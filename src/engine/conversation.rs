@@ -230,6 +230,12 @@ impl Engine {
 
     /// The conversation is over: forget the input, send what is owed, then close.
     pub(super) fn close(&mut self, index: usize, why: End) {
+        self.end_session(index, why);
+        self.queue_flush(index);
+        self.settle_deadline(index);
+    }
+
+    fn end_session(&mut self, index: usize, why: End) {
         let connection = &self.connections[index];
         if !connection.link.is_open() && connection.link.phase != Phase::Dialling {
             return;
@@ -245,13 +251,11 @@ impl Engine {
         self.shard.buffers.give_back(&mut link.input);
         let (source, subscriber) = (link.source.take(), link.subscriber.take());
         self.shard.part_with(key, source, subscriber);
-        self.queue_flush(index);
-        self.settle_deadline(index);
     }
 
     /// Close without another word.
     pub(super) fn drop_now<W: Wire>(&mut self, index: usize, why: End, wire: &mut W) {
-        self.close(index, why);
+        self.end_session(index, why);
         let connection = &mut self.connections[index];
         let key = ConnKey::of(index, connection);
         let link = &mut connection.link;
@@ -270,10 +274,10 @@ impl Engine {
     pub(super) fn flush<W: Wire>(&mut self, wire: &mut W) {
         let mut queue = std::mem::take(&mut self.flush);
         for index in queue.drain(..) {
-            let index = index as usize;
-            self.connections[index].link.flags.in_flush = false;
-            self.send(index, wire);
+            self.connections[index as usize].link.flags.in_flush = false;
+            self.send(index as usize, wire);
         }
+        assert!(self.flush.is_empty(), "sending makes nothing to be sent");
         self.flush = queue;
     }
 

@@ -372,7 +372,7 @@ impl Engine {
         connection.is_some_and(|connection| connection.serial == key.serial && connection.link.is_open())
     }
 
-    /// Buffers have been short for a while: close those that are owed the most until a quarter is back.
+    /// Buffers have been short for a while: close those that hold the most until a quarter is back.
     fn relieve_memory<W: Wire>(&mut self, wire: &mut W) {
         if !self.shard.buffers.are_short() {
             self.short_since = None;
@@ -389,8 +389,9 @@ impl Engine {
         if now < since + SHORT_OF_MEMORY {
             return;
         }
+        let held = |link: &Link| link.output.capacity() + link.input.capacity();
         let mut debtors: Vec<(usize, usize)> =
-            self.connections.iter().map(|(index, c)| (c.link.output.capacity(), index)).collect();
+            self.connections.iter().map(|(index, connection)| (held(&connection.link), index)).collect();
         debtors.sort_unstable();
         while let Some((bytes, index)) = debtors.pop() {
             if bytes == 0 || self.shard.buffers.are_relieved() {

@@ -106,7 +106,7 @@ pub enum End {
     FrameTimeout,
     /// The peer took nothing of what it is owed for `write_stall`.
     Slow,
-    /// All buffers together were full and this peer was owed the most.
+    /// All buffers together were full and this peer's held the most.
     Memory,
     /// Another connection spoke for the same device.
     TakenOver,
@@ -127,7 +127,7 @@ impl fmt::Display for End {
             End::Idle => "nothing came for idle_timeout",
             End::FrameTimeout => "a frame was begun and not ended within frame_timeout",
             End::Slow => "it took nothing of what it is owed for write_stall",
-            End::Memory => "buffer_memory was used up and it was owed the most",
+            End::Memory => "buffer_memory was used up and it held the most",
             End::TakenOver => "another connection speaks for the same device",
             End::Forgotten => "it was forgotten for another peer (max_udp_peers)",
             End::Shutdown => "the server stops",

@@ -61,7 +61,7 @@ const SYSTEM_TAGS: &[SystemTag] = &[
     count!("requests", "", "requests since start", |shard| shard.metrics.requests.value()),
     count!("bytes_in", "B", "bytes read since start", |shard| shard.metrics.bytes_in.value()),
     count!("bytes_out", "B", "bytes written since start", |shard| shard.metrics.bytes_out.value()),
-    count!("tags", "", "tags, these included", |shard| shard.tags.len() as u64),
+    count!("tags", "", "tags, without those of the server", |shard| shard.tags.len() as u64),
     count!("subscriptions", "", "subscriptions", |shard| shard.metrics.subscriptions.value()),
     count!("turn_mean_us", "µs", "mean time of a turn of the loop", |shard| shard
         .metrics

@@ -216,9 +216,9 @@ impl Reactor {
                     }
                     Accepted::Nobody => {}
                     Accepted::NoDescriptor(error) => {
-                        log::warn!(
-                            "nobody is accepted for now: {error}; raise the descriptor limit (ulimit -n)"
-                        );
+                        if !std::mem::replace(&mut self.out_of_descriptors, true) {
+                            log::warn!("accepting pauses: {error}; raise the descriptor limit (ulimit -n)");
+                        }
                         self.sockets.take_closed();
                         self.accept_again = Some(now + ACCEPT_AGAIN);
                         return;

@@ -78,6 +78,8 @@ pub struct Catalog {
     in_order: InOrder,
     /// Few tags have one: most are created by their first write.
     declarations: Vec<Declaration>,
+    /// How many are the server's own.
+    system: usize,
     default: Declaration,
 }
 
@@ -91,14 +93,14 @@ struct Entry {
 const NOT_DECLARED: u32 = u32::MAX;
 
 impl Catalog {
-    /// The number of tags.
+    /// The number of tags, without the server's own.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.system
     }
 
-    /// Whether there is no tag.
+    /// Whether there is no tag but the server's own.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// The tag of that name.
@@ -122,6 +124,7 @@ impl Catalog {
 
     /// Add a tag; the caller has made sure that the name is new and that there is room for another id.
     pub fn add(&mut self, name: TagName<'_>, declaration: Option<Declaration>) -> TagId {
+        self.system += usize::from(name.is_system());
         let name = name.as_str();
         debug_assert!(self.find(name).is_none(), "a tag is added once");
         let id = TagId(self.entries.len() as u32);

@@ -39,7 +39,7 @@ pub struct TagId(pub u32);
 /// What bounds the tags.
 #[derive(Clone, Debug)]
 pub struct TagSettings {
-    /// How many there may be, the server's own included.
+    /// How many there may be besides the server's own.
     pub max_tags: usize,
     /// How long a text value may be, in bytes.
     pub max_text: usize,
@@ -52,6 +52,9 @@ impl Default for TagSettings {
         TagSettings { max_tags: 100_000, max_text: 1_024, create_tags: true }
     }
 }
+
+/// The server's own tags need no part of `max_tags`.
+const MOST_SYSTEM_TAGS: usize = 65_536;
 
 /// All tags of a server.
 #[derive(Debug)]
@@ -120,7 +123,7 @@ impl Tags {
     pub fn new(settings: TagSettings, owners: Vec<Box<str>>, shards: usize) -> Tags {
         Tags {
             catalog: RwLock::default(),
-            table: Table::new(settings.max_tags),
+            table: Table::new(settings.max_tags + MOST_SYSTEM_TAGS),
             sources: Mutex::default(),
             changes: Changes::new(shards),
             sequence: AtomicU64::new(0),
@@ -134,7 +137,7 @@ impl Tags {
         &self.settings
     }
 
-    /// How many tags there are.
+    /// How many tags there are, without the server's own.
     pub fn len(&self) -> usize {
         self.catalog().len()
     }
@@ -165,7 +168,7 @@ impl Tags {
         if catalog.find(name.as_str()).is_some() {
             return Err(Refusal::ReadOnly);
         }
-        if catalog.len() >= self.settings.max_tags {
+        if catalog.len() >= self.settings.max_tags && !name.is_system() {
             return Err(Refusal::Limit(Limit::Tags(self.settings.max_tags)));
         }
         Ok(catalog.add(name, Some(declaration)))

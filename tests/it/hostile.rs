@@ -1,5 +1,6 @@
 //! Peers that leave in bad ways, send nonsense, or stop in the middle.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -210,6 +211,32 @@ fn buffers_of_all_connections_have_a_bound() {
     assert!(server.is_running());
 }
 
+/// The same with input: a thousand long lines that were begun and are not continued.
+#[test]
+fn lines_begun_have_a_bound_as_well() {
+    const CLIENTS: usize = 1000;
+    let listener = "[[listen]]\nurl = 'line://127.0.0.1:0'\nmax_line = 16000\nframe_timeout = '600s'";
+    let mut server = Server::with(&format!("[server]\nbuffer_memory = '1MiB'\n{listener}"));
+    let mut other = server.client();
+    assert_eq!(other.ask_one("PING"), "OK");
+    let mut clients = server.clients(CLIENTS);
+    for client in &mut clients {
+        assert_eq!(client.ask_one("PING"), "OK");
+    }
+    let before = server.anonymous_kib();
+    let begun = format!("PING {}", "x".repeat(15_000));
+    let mut grown = 0;
+    for client in &mut clients {
+        // Whoever was closed as the largest debtor may see it here.
+        let _ = client.stream().write_all(begun.as_bytes());
+        assert_eq!(other.ask_one("PING"), "OK");
+        grown = grown.max(server.anonymous_kib().saturating_sub(before));
+    }
+    assert_eq!(server.client().ask_one("PING"), "OK", "a new connection is served as well");
+    assert!(grown <= 1024 + SLACK_KIB / 2, "{grown} KiB");
+    assert!(server.is_running());
+}
+
 /// Input is not read while replies to it are owed: a peer that only ever sends is stopped by TCP itself.
 #[test]
 fn senders_that_do_not_read_are_held_back() {
@@ -231,7 +258,7 @@ fn senders_that_do_not_read_are_held_back() {
         let text = format!("PING {}\n", "x".repeat(250)).repeat(256);
         let mut sent = 0;
         while sent < ENOUGH {
-            match std::io::Write::write(&mut sender.stream(), text.as_bytes()) {
+            match sender.stream().write(text.as_bytes()) {
                 Ok(count) => sent += count,
                 Err(_) => break,
             }

@@ -143,6 +143,10 @@ impl Reader {
 
     /// The end counts too: that is where a missing quote or bracket is reported.
     fn is_spoilt(&self, span: Range<usize>) -> bool {
+        // What toml made up, as after `key = = 5`, has no place in the text.
+        if span.is_empty() {
+            return true;
+        }
         let first = self.spoilt.partition_point(|at| *at < span.start);
         self.spoilt.get(first).is_some_and(|at| *at <= span.end)
     }
