@@ -57,8 +57,8 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 pub const REFUSED_AT_ONCE: usize = 16;
 /// Errands run in one turn.
 const ERRANDS_PER_TURN: usize = 4_096;
-/// How long the buffers may be short before the largest debtors are closed.
-const SHORT_OF_MEMORY: Duration = Duration::from_secs(1);
+/// How long the buffers may be short before those who hold the most are closed: peers that read have long made room.
+const SHORT_OF_MEMORY: Duration = Duration::from_millis(250);
 
 /// One shard's sessions and all that they need; a server with one shard is one of these and a reactor around it.
 pub struct Engine {
@@ -372,23 +372,27 @@ impl Engine {
         connection.is_some_and(|connection| connection.serial == key.serial && connection.link.is_open())
     }
 
-    /// Buffers have been short for a while: close those that hold the most until a quarter is back.
+    /// Resume who waited for buffer memory; where it has been short for a while, close those that hold the most until a
+    /// quarter is back.
     fn relieve_memory<W: Wire>(&mut self, wire: &mut W) {
-        if !self.shard.buffers.are_short() {
-            self.short_since = None;
-            for index in std::mem::take(&mut self.starved) {
-                if let Some(connection) = self.connections.get_mut(index as usize) {
-                    connection.link.flags.starved = false;
-                    self.queue_resume(index as usize);
-                }
+        if self.shard.buffers.are_short() {
+            let now = self.shard.now.tick;
+            let since = *self.short_since.get_or_insert(now);
+            if now < since + SHORT_OF_MEMORY {
+                return;
             }
-            return;
+            self.close_largest(wire);
         }
-        let now = self.shard.now.tick;
-        let since = *self.short_since.get_or_insert(now);
-        if now < since + SHORT_OF_MEMORY {
-            return;
+        self.short_since = None;
+        for index in std::mem::take(&mut self.starved) {
+            if let Some(connection) = self.connections.get_mut(index as usize) {
+                connection.link.flags.starved = false;
+                self.queue_resume(index as usize);
+            }
         }
+    }
+
+    fn close_largest<W: Wire>(&mut self, wire: &mut W) {
         let held = |link: &Link| link.output.capacity() + link.input.capacity();
         let mut debtors: Vec<(usize, usize)> =
             self.connections.iter().map(|(index, connection)| (held(&connection.link), index)).collect();
@@ -399,6 +403,5 @@ impl Engine {
             }
             self.drop_now(index, End::Memory, wire);
         }
-        self.short_since = None;
     }
 }
