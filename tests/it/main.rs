@@ -21,3 +21,4 @@ mod line_values;
 mod many;
 mod shutdown;
 mod tidy;
+mod udp;
