@@ -9,6 +9,8 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod engine;
+#[cfg(any(test, feature = "simulation"))]
+pub mod fuzz;
 pub mod metrics;
 pub mod protocols;
 pub mod reactor;

@@ -264,10 +264,13 @@ impl Engine {
         }
         link.phase = Phase::Gone;
         self.shard.buffers.give_back(&mut link.output);
+        let has_socket = link.cuts.is_none();
         self.forget_udp_peer(key);
         self.timers.disarm(key.index);
         self.gone.push(key.index);
-        wire.close(key, why);
+        if has_socket {
+            wire.close(key, why);
+        }
     }
 
     /// One write for each connection that has something to send.

@@ -12,7 +12,7 @@ mod datagrams;
 mod dealing;
 mod dials;
 mod pending_writes;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) mod rig;
 mod session;
 mod shard;

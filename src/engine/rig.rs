@@ -193,6 +193,14 @@ impl Rig {
         line.window = line.window.saturating_add(bytes);
     }
 
+    /// A datagram comes from the peer of that port.
+    pub(crate) fn datagram(&mut self, port: u16, bytes: &[u8]) {
+        let peer = SocketAddr::from(([10, 0, 0, 1], port));
+        if self.engine.transport(0) == Transport::Datagram {
+            self.engine.on_datagram(0, peer, bytes, &mut self.lines);
+        }
+    }
+
     /// One turn: all connections that have something to read or room for output get their event.
     pub(crate) fn turn(&mut self) {
         self.engine.begin(Rig::clocks(self.now_us), &mut self.lines);

@@ -58,22 +58,34 @@ fn long_replies_go_on_after_a_half_close() {
     assert_eq!(lines[lines.len() - 1], "OK last");
 }
 
-/// Closing with unread input would turn the last words into a reset. The client panics on one, sending or
-/// reading.
+/// Closing with unread input would turn the last words into a reset, which a sender meets when it goes on sending.
+/// The client panics on one.
 #[test]
 fn a_megabyte_without_an_end_of_line() {
     let server = Server::start();
+    let chunk = [b'x'; 64 * 1024];
     for half_close in [false, true] {
         let mut client = server.client();
-        client.send("PING first\n");
-        client.send(vec![b'x'; 1 << 20]);
+        client.send(chunk);
+        assert_eq!(client.peek(DEADLINE), Peek::Data, "the verdict");
+        for _ in 1..16 {
+            client.send(chunk);
+        }
         if half_close {
             client.shut();
         }
-        client.expect("OK first");
         client.expect("ERR too-long");
         client.expect_end();
     }
+    // The same, all of it there before the server looks, behind a request that is still answered.
+    server.freeze();
+    let mut client = server.client();
+    client.send("PING first\n");
+    client.send(vec![b'x'; 1 << 20]);
+    server.signal(Signal::CONT);
+    client.expect("OK first");
+    client.expect("ERR too-long");
+    client.expect_end();
     assert_eq!(server.client().ask_one("PING"), "OK");
 }
 

@@ -268,9 +268,11 @@ fn quit_answers_and_closes() {
     check(
         "",
         "
-        # The client has not half-closed: the end is the server's doing.
+        # The client has not half-closed: the end is the server's doing. Whoever goes on sending meets no reset.
         > QUIT
         < OK
+        > PING
+        > PING
         : end
         ",
     );

@@ -74,6 +74,32 @@ fn sigterm_under_load() {
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
+/// More than a turn's worth of requests is there when the signal comes. What is not read any more must not turn the
+/// end into a reset.
+#[test]
+fn sigterm_with_requests_waiting() {
+    const CLIENTS: usize = 20;
+    const REQUESTS: usize = 20_000;
+    let mut server = Server::start();
+    let mut clients = server.clients(CLIENTS);
+    for client in &mut clients {
+        assert_eq!(client.ask_one("PING"), "OK");
+    }
+    server.freeze();
+    for client in &mut clients {
+        client.send((0..REQUESTS).map(|number| format!("PING {number}\n")).collect::<String>());
+    }
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        for (number, line) in client.read_to_end().into_iter().enumerate() {
+            assert_eq!(line, format!("OK {number}"));
+        }
+    }
+    drop(clients);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
 /// What has been read is answered, however long the reply, as long as it is taken.
 #[test]
 fn a_long_reply_is_finished_before_the_end() {
