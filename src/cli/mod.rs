@@ -1,6 +1,7 @@
 //! The command line: arguments to subcommand to exit code.
 
 mod check;
+mod client;
 mod serve;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ struct Arguments {
 enum Command {
     Serve(serve::Serve),
     Check(check::Check),
+    Client(client::Client),
 }
 
 /// Run the command line, the program's name first.
@@ -47,6 +49,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         }
         Ok(Arguments { command: Some(Command::Serve(serve)), .. }) => serve.run(),
         Ok(Arguments { command: Some(Command::Check(check)), .. }) => check.run(),
+        Ok(Arguments { command: Some(Command::Client(client)), .. }) => client.run(),
         Ok(Arguments { command: None, .. }) => {
             eprintln!(
                 "lumina: which command? 'lumina serve' runs the server; 'lumina --help' lists them all"

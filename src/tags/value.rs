@@ -289,7 +289,8 @@ fn parse_hex(hex: &[u8]) -> Result<u32, ValueError> {
     })
 }
 
-fn write_text(mut text: &str, out: &mut impl Write) -> fmt::Result {
+/// Prints text as a JSON string; only what must be escaped is.
+pub fn write_text(mut text: &str, out: &mut impl Write) -> fmt::Result {
     out.write_char('"')?;
     while let Some(at) = text.bytes().position(|byte| byte < 0x20 || matches!(byte, b'"' | b'\\')) {
         out.write_str(&text[..at])?;

@@ -7,7 +7,10 @@
 mod client;
 mod script;
 mod server;
+mod terminal;
 
+mod client_command;
+mod client_prompt;
 mod config;
 mod echo;
 mod exhaustion;

@@ -354,7 +354,8 @@ fn listening_on(line: &str) -> Option<SocketAddr> {
     Some(addr.parse().unwrap_or_else(|error| panic!("{error} in {line:?}")))
 }
 
-fn wait(child: &mut Child) -> Option<ExitStatus> {
+/// The status with which a process ended, or `None` if it does not end.
+pub fn wait(child: &mut Child) -> Option<ExitStatus> {
     let end = Instant::now() + DEADLINE;
     while Instant::now() < end {
         if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -366,7 +367,7 @@ fn wait(child: &mut Child) -> Option<ExitStatus> {
 }
 
 /// The lines of a pipe as they come, read to its end so that the writer never blocks.
-fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {

@@ -23,7 +23,7 @@ use crate::tags::Refusal;
 use crate::tags::value::{Sample, write_value};
 
 pub use fault::{Code, Fault};
-pub use request::{Request, Set, VERBS, Verb, parse};
+pub use request::{Request, Set, VERBS, Verb, next_field, parse};
 
 use listing::{Listing, What};
 

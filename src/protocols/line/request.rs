@@ -224,7 +224,7 @@ const BLANKS: [char; 2] = [' ', '\t'];
 
 /// The first field of a text without leading blanks, and what follows it, without leading blanks. A field that
 /// begins with a quote runs to its closing quote and on to the next blank.
-fn next_field(text: &str) -> Option<(&str, &str)> {
+pub fn next_field(text: &str) -> Option<(&str, &str)> {
     if text.is_empty() {
         return None;
     }
