@@ -41,7 +41,7 @@ pub fn engine(data: &[u8]) {
         let number = usize::from(operation >> 3);
         let peer = peers.get(number % peers.len().max(1)).copied();
         if protocol.transport == Transport::Datagram && operation & 7 != 1 {
-            rig.datagram(u16::from(operation & 7), &take(&mut data, 8 * number));
+            rig.datagram(u16::from(operation & 7), take(&mut data, 8 * number));
             continue;
         }
         match (operation & 7, peer) {

@@ -2,7 +2,7 @@
 
 use argh::FromArgs;
 
-use super::{Exit, complain, read_config};
+use super::{Exit, complain, read_config, say};
 use crate::config::Config;
 
 /// Validate a configuration and print what would run.
@@ -32,20 +32,20 @@ impl Check {
 
 fn print(file: &str, config: &Config) {
     let server = &config.server;
-    println!("{file} is fine. It would run:");
-    println!(
+    say(format_args!("{file} is fine. It would run:"));
+    say(format_args!(
         "server '{}': at most {} connections (fewer where the descriptor limit is lower), {} tags, {} MiB of buffers",
         server.name,
         server.max_connections,
         server.tags.max_tags,
         server.buffer_memory / (1024 * 1024),
-    );
+    ));
     for listener in &config.listeners {
-        println!("listen {}: {}", listener.url, listener.url.protocol.summary);
+        say(format_args!("listen {}: {}", listener.url, listener.url.protocol.summary));
     }
-    println!(
+    say(format_args!(
         "{} declared tags; others {}",
         config.tags.len(),
         if server.tags.create_tags { "are created by their first write" } else { "cannot be created" }
-    );
+    ));
 }

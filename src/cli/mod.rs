@@ -4,6 +4,7 @@ mod check;
 mod client;
 mod serve;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use argh::FromArgs;
@@ -44,7 +45,7 @@ enum Command {
 pub fn run(arguments: &[String]) -> ExitCode {
     let exit = match parse(arguments) {
         Ok(Arguments { version: true, .. }) => {
-            println!("lumina {}", env!("CARGO_PKG_VERSION"));
+            say(format_args!("lumina {}", env!("CARGO_PKG_VERSION")));
             Exit::Fine
         }
         Ok(Arguments { command: Some(Command::Serve(serve)), .. }) => serve.run(),
@@ -65,14 +66,19 @@ fn parse(arguments: &[String]) -> Result<Arguments, Exit> {
     let arguments: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
     Arguments::from_args(&["lumina"], &arguments).map_err(|early| match early.status {
         Ok(()) => {
-            println!("{}", early.output.trim_end());
+            say(format_args!("{}", early.output.trim_end()));
             Exit::Fine
         }
         Err(()) => {
-            eprintln!("{}", early.output.trim_end());
+            esay(format_args!("{}", early.output.trim_end()));
             Exit::Usage
         }
     })
+}
+
+/// Print a line. Nobody may be reading any more, which is no reason to fail.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Read a configuration file.

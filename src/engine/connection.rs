@@ -43,10 +43,14 @@ pub(super) struct Link {
     pub(super) stalled_since: Tick,
     /// Only while it has a subscription.
     pub(super) subscriber: Option<Box<Subscriber>>,
-    /// Only where the peer sends datagrams: the places where `output` is cut into datagrams.
-    pub(super) cuts: Option<Box<Vec<usize>>>,
+    /// Only where the peer sends datagrams.
+    pub(super) cuts: Option<Box<Cuts>>,
     pub(super) peer: SocketAddr,
 }
+
+/// The places where the output is cut into datagrams.
+#[derive(Default)]
+pub(super) struct Cuts(pub(super) Vec<usize>);
 
 /// Where a conversation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

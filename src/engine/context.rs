@@ -92,7 +92,7 @@ impl Context<'_> {
     /// ends by itself.
     pub fn cut(&mut self, bytes: usize) {
         if let Some(cuts) = &mut self.link.cuts {
-            cuts.push(bytes);
+            cuts.0.push(bytes);
         }
     }
 

@@ -59,9 +59,9 @@ impl Engine {
         let link = &mut self.connections[index].link;
         let cuts = link.cuts.as_mut().expect("asked for peers that send datagrams only");
         let listener = usize::from(link.listener.expect("such peers have come to a listener"));
-        cuts.push(link.output.len());
+        cuts.0.push(link.output.len());
         let mut begin = 0;
-        for end in cuts.drain(..) {
+        for end in cuts.0.drain(..) {
             if begin < end {
                 let datagram = &link.output[begin..end];
                 if wire.send_to(listener, link.peer, datagram).is_ok() {
