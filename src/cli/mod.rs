@@ -70,7 +70,7 @@ fn parse(arguments: &[String]) -> Result<Arguments, Exit> {
             Exit::Fine
         }
         Err(()) => {
-            esay(format_args!("{}", early.output.trim_end()));
+            eprintln!("{}", early.output.trim_end());
             Exit::Usage
         }
     })
