@@ -159,12 +159,13 @@ fn listener(config: &ListenConfig) -> Listener {
 }
 
 fn declare(tags: &Tags, engine: &mut Engine, tag: TagConfig, now: Now) -> Result<(), StartError> {
-    let name = TagName::parse(&*tag.name).expect("the configuration's names are names");
+    let name = TagName::parse(&tag.name).expect("the configuration's names are names");
     let stale_after = tag.declaration.stale_after;
     let refused = |refusal| StartError::Tag(tag.name.to_string(), refusal);
     let id = tags.declare(name, tag.declaration).map_err(refused)?;
     if let Some(value) = tag.initial {
         let stale_at = stale_after.map_or(Tick::NEVER, |span| now.tick + span);
+        let value = value.as_input();
         tags.store(id, Write { value, quality: Quality::Good, time: now.wall, source: None, stale_at });
         if stale_at < Tick::NEVER {
             engine.watch_staleness(id, stale_at);

@@ -145,7 +145,7 @@ impl Context<'_> {
             self.shard.stale.arm_no_later(tag.0, stale_at);
         }
         let time = time.unwrap_or(now.wall);
-        let write = Write { value: value.into_value(), quality, time, source: self.link.source, stale_at };
+        let write = Write { value, quality, time, source: self.link.source, stale_at };
         self.shard.tags.store(tag, write);
         Ok(Written::Done)
     }
@@ -257,6 +257,7 @@ impl Context<'_> {
     /// Drivers: what the device says that a tag is.
     pub fn report(&mut self, tag: TagId, sample: Sample) {
         let Sample { value, quality, time } = sample;
+        let value = value.as_input();
         self.shard.tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
     }
 

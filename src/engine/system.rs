@@ -124,6 +124,7 @@ impl Shard {
         self.system.due = Some(self.now.tick + PERIOD);
         for (row, tag) in SYSTEM_TAGS.iter().enumerate() {
             let (value, time) = ((tag.value)(self), self.now.wall);
+            let value = value.as_input();
             let write = Write { value, quality: Quality::Good, time, source: None, stale_at: Tick::NEVER };
             self.tags.store(TagId(row as u32), write);
         }

@@ -30,7 +30,7 @@ use changes::Changes;
 use name::{Pattern, TagName};
 use sources::Sources;
 use table::{Slot, Table};
-use value::{Input, Quality, Sample, Value};
+use value::{Input, Quality, Sample};
 
 /// A tag: an index for as long as the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,9 +83,9 @@ pub struct Admitted {
 
 /// A sample on its way into the table.
 #[derive(Debug)]
-pub struct Write {
-    /// Its value, of the tag's type.
-    pub value: Value,
+pub struct Write<'a> {
+    /// Its value, of the tag's type. A text is allocated only where it is not the one that is there.
+    pub value: Input<'a>,
     /// Its quality.
     pub quality: Quality,
     /// Its time.
@@ -226,10 +226,10 @@ impl Tags {
     }
 
     /// Put an admitted sample into the table and let the subscribers know if it is a change.
-    pub fn store(&self, tag: TagId, write: Write) {
+    pub fn store(&self, tag: TagId, write: Write<'_>) {
         let mut slot = self.table.lock(tag);
         let number = self.next_number();
-        let changed = slot.quality != write.quality || !slot.value.same(&write.value);
+        let changed = slot.quality != write.quality || !write.value.same(&slot.value.as_input());
         slot.written = number;
         slot.time = write.time;
         slot.stale_at = write.stale_at;
@@ -240,7 +240,7 @@ impl Tags {
         if changed {
             slot.changed = number;
             slot.quality = write.quality;
-            slot.value = write.value;
+            slot.value = write.value.into_value();
             drop(slot);
             self.changes.mark(tag);
         }

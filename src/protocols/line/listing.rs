@@ -56,7 +56,7 @@ impl Listing {
                 return Flow::Continue;
             }
             let pattern =
-                Pattern::parse(&*self.pattern).expect("it was a pattern when the request was parsed");
+                Pattern::parse(&self.pattern).expect("it was a pattern when the request was parsed");
             cx.scan(pattern, &mut self.scan);
         }
         Flow::More

@@ -126,7 +126,7 @@ impl Session for Line {
                 return Consumed { bytes, flow: Flow::More };
             }
             let rest = &input[bytes..];
-            let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', rest) else {
                 // A CR at the end may turn out to belong to the line's end.
                 let too_long = without_cr(rest).len() > self.max_line as usize;
                 let flow = if too_long { self.refuse_long_line(cx) } else { Flow::Continue };
@@ -318,7 +318,11 @@ fn put_line(cx: &mut Context<'_>, line: fmt::Arguments<'_>) {
 /// `value quality time`, and the end of the line.
 fn put_sample(out: &mut impl Write, sample: &Sample) -> fmt::Result {
     write_value(&sample.value, out)?;
-    writeln!(out, " {} {}", sample.quality.as_str(), sample.time.0)
+    out.write_str(" ")?;
+    out.write_str(sample.quality.as_str())?;
+    out.write_str(" ")?;
+    out.write_str(itoa::Buffer::new().format(sample.time.0))?;
+    out.write_str("\n")
 }
 
 fn without_cr(line: &[u8]) -> &[u8] {

@@ -296,7 +296,7 @@ fn parse_hello<'a>(fields: &Fields<'a>) -> Result<Request<'a>, Fault> {
 
 fn parse_set<'a>(fields: &Fields<'a>) -> Result<Set<'a>, Fault> {
     let name = tag_name(fields.at(0))?;
-    let value = Input::parse(fields.at(1).as_bytes()).map_err(|error| bad_value(fields.at(1), error))?;
+    let value = Input::parse(fields.at(1)).map_err(|error| bad_value(fields.at(1), error))?;
     let (third, fourth) = (fields.get(2), fields.get(3));
     let quality = third.and_then(Quality::parse);
     if matches!(value, Input::Null) && quality != Some(Quality::Bad) {
