@@ -1,5 +1,8 @@
-//! The configuration: a file's text (and `--listen` URLs) made into strict settings, all errors at once. Each protocol
-//! reads its own keys of a `[[listen]]` section.
+//! The configuration: a file's text (and `--listen` URLs) made into strict settings, all errors at once. Each
+//! protocol reads its own keys of a `[[listen]]` section.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -108,15 +111,16 @@ const TAGS: RangeInclusive<i64> = 1..=16_000_000;
 const TEXT_BYTES: RangeInclusive<i64> = 16..=4_096;
 const SUBSCRIPTIONS: RangeInclusive<i64> = 1..=1_000_000;
 const UDP_PEERS: RangeInclusive<i64> = 1..=65_536;
-const BUFFER_BYTES: RangeInclusive<usize> = 256 * 1024..=64 * 1024 * 1024 * 1024;
+const BUFFER_BYTES: RangeInclusive<usize> = 256 * 1024..=usize::MAX;
+const SERVER_NAME_BYTES: RangeInclusive<usize> = 1..=255;
 const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// A peer that sends datagrams is remembered for so long.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 impl Config {
-    /// Read a configuration file's text, and the listeners of the command line. Without any listener there is the
-    /// default one. All that is wrong is said at once.
+    /// Read a configuration file's text, and the listeners of the command line. Without any listener there is
+    /// the default one. All that is wrong is said at once.
     pub fn parse(file: &str, text: &str, listen: &[String]) -> Result<Config, Vec<ConfigError>> {
         let document = Document::parse(file, text);
         let root = document.root();
@@ -149,7 +153,7 @@ fn server_section(section: Section<'_>) -> ServerConfig {
     let default = ServerConfig::default();
     let integer = |value: Option<i64>, default: usize| value.map_or(default, |value| value as usize);
     let config = ServerConfig {
-        name: section.text("name").map_or(default.name, str::to_owned),
+        name: section.parse("name", server_name).unwrap_or(default.name),
         max_connections: integer(section.integer("max_connections", CONNECTIONS), default.max_connections),
         max_subscriptions: integer(
             section.integer("max_subscriptions", SUBSCRIPTIONS),
@@ -169,6 +173,15 @@ fn server_section(section: Section<'_>) -> ServerConfig {
     };
     section.finish();
     config
+}
+
+/// It is shown in lines of text, as it stands.
+fn server_name(text: &str) -> Result<String, String> {
+    if SERVER_NAME_BYTES.contains(&text.len()) && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 255 bytes without control characters".to_owned())
+    }
 }
 
 /// `None` if there is no usable URL: without it nothing is known of the other keys.
@@ -198,8 +211,8 @@ fn listen_section(mut section: Section<'_>) -> Option<ListenConfig> {
 }
 
 impl ListenUrl {
-    /// Parse `protocol://host:port`; the port may be left out where the protocol has a usual one. Says what is
-    /// wrong, and what is expected.
+    /// Parse `protocol://host:port`; the port may be left out where the protocol has a usual one. Says what
+    /// is wrong, and what is expected.
     pub fn parse(text: &str) -> Result<ListenUrl, String> {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("'{text}' is not a listener, expected one such as {DEFAULT_LISTENER}"));

@@ -1,5 +1,5 @@
-//! The bodies of the fuzz targets (`tests/fuzz`): any bytes must leave the server in order. Each panics where they do
-//! not.
+//! The bodies of the fuzz targets (`tests/fuzz`): any bytes must leave the server in order. Each panics where
+//! they do not.
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ pub fn codecs(data: &[u8]) {
     }
 }
 
-/// Peers that connect, send, stall, shut and go in any order, while time passes: the engine comes to rest, stays within
-/// its bounds, and gives everything back in the end.
+/// Peers that connect, send, stall, shut and go in any order, while time passes: the engine comes to rest,
+/// stays within its bounds, and gives everything back in the end.
 pub fn engine(data: &[u8]) {
     const BUFFER_MEMORY: usize = 256 * 1024;
     let Some((&first, mut data)) = data.split_first() else { return };
@@ -45,10 +45,10 @@ pub fn engine(data: &[u8]) {
             continue;
         }
         match (operation & 7, peer) {
-            (0, _) => peers.extend(rig.connect()),
+            (0, _) => peers.extend(rig.try_connect(0)),
             (1, _) => rig.advance(Duration::from_millis(10 << (number % 10))),
-            (2, Some(peer)) => rig.line(peer).shut = true,
-            (3, Some(peer)) => rig.line(peer).window = 0,
+            (2, Some(peer)) => rig.half_close(peer),
+            (3, Some(peer)) => rig.shut_window(peer),
             (4, Some(peer)) => rig.open_window(peer, 64 << number),
             (_, Some(peer)) => {
                 let bytes = take(&mut data, 4 * number + 1);
@@ -61,7 +61,7 @@ pub fn engine(data: &[u8]) {
         assert!(held <= 2 * BUFFER_MEMORY, "{held} bytes are held");
     }
     for peer in peers {
-        rig.line(peer).shut = true;
+        rig.half_close(peer);
         rig.open_window(peer, usize::MAX);
     }
     rig.advance(Duration::from_secs(60));

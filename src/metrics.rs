@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that one thread writes and all may read. No read-modify-write is needed, so counting costs an addition.
+/// A number that one thread writes and all may read. No read-modify-write is needed, so counting costs an
+/// addition.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 

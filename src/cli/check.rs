@@ -34,7 +34,8 @@ fn print(file: &str, config: &Config) {
     let server = &config.server;
     say(format_args!("{file} is fine. It would run:"));
     say(format_args!(
-        "server '{}': at most {} connections (fewer where the descriptor limit is lower), {} tags, {} MiB of buffers",
+        "server '{}': at most {} connections (fewer where the descriptor limit is lower), {} tags, \
+         {} MiB of buffers",
         server.name,
         server.max_connections,
         server.tags.max_tags,

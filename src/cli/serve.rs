@@ -15,8 +15,8 @@ pub(super) struct Serve {
     /// the configuration file; without it only the options here count
     #[argh(option, arg_name = "file")]
     config: Option<String>,
-    /// a listener besides those of the configuration, such as line://127.0.0.1:5000 (the default where there is
-    /// none) or echo://127.0.0.1:0; may be given several times
+    /// a listener besides those of the configuration, such as line://127.0.0.1:5000 (the default where there
+    /// is none) or echo://127.0.0.1:0; may be given several times
     #[argh(option, arg_name = "url")]
     listen: Vec<String>,
     /// how much is logged to stderr: off, error, warn, info (the default), debug or trace

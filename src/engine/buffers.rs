@@ -1,8 +1,8 @@
-//! Pooled buffers for what a connection cannot get rid of within a turn: a partial frame, refused output. An idle
-//! connection owns none.
+//! Pooled buffers for what a connection cannot get rid of within a turn: a partial frame, refused output. An
+//! idle connection owns none.
 
-/// The sizes that buffers come in. What is longer than the longest (nothing, in the protocols at hand) is allocated
-/// as needed and not pooled.
+/// The sizes that buffers come in. What is longer than the longest (nothing, in the protocols at hand) is
+/// allocated as needed and not pooled.
 const CLASS_BYTES: [usize; 5] = [256, 1_024, 4_096, 16_384, 65_536];
 
 /// Free buffers kept for use, all sizes together; what comes back beyond that is freed.

@@ -1,5 +1,5 @@
-//! The record of one connection: what the engine must remember between two events. Kept small: an idle one is all that
-//! a quiet device costs.
+//! The record of one connection: what the engine must remember between two events. Kept small: an idle one is
+//! all that a quiet device costs.
 
 use std::net::SocketAddr;
 
@@ -88,6 +88,8 @@ pub(super) struct Flags {
     pub(super) in_resume: bool,
     /// Reading or producing stopped for want of buffer memory.
     pub(super) starved: bool,
+    /// Its session is or was a driver: it may have orders.
+    pub(super) drives: bool,
 }
 
 /// What a connection with subscriptions has besides.
@@ -142,11 +144,18 @@ impl Link {
         HIGH_WATER_BYTES.saturating_sub(self.output.len())
     }
 
+    /// Whether what the peer sends is read when it comes.
+    pub(super) fn is_read(&self) -> bool {
+        let waits = self.room() == 0 || self.is_behind() || self.flags.starved;
+        self.phase == Phase::Reading && !waits
+    }
+
     pub(super) fn is_behind(&self) -> bool {
         self.subscriber.as_ref().is_some_and(|subscriber| !subscriber.behind.is_empty())
     }
 
-    /// When something is due of the engine's own: idleness, an unfinished frame, a stall, the end of lingering.
+    /// When something is due of the engine's own: idleness, an unfinished frame, a stall, the end of
+    /// lingering.
     pub(super) fn deadline(&self, settings: &Settings) -> Tick {
         let stall = self.stalled_since + settings.write_stall;
         match self.phase {

@@ -62,8 +62,8 @@ impl Context<'_> {
         self.link.heard
     }
 
-    /// How many bytes may be put before the high-water mark. A reply that might not fit is not begun: the session
-    /// returns `Flow::More` and goes on in `on_room`.
+    /// How many bytes may be put before the high-water mark. A reply that might not fit is not begun: the
+    /// session returns `Flow::More` and goes on in `on_room`.
     pub fn room(&self) -> usize {
         if self.shard.buffers.are_short() { 0 } else { self.link.room() }
     }
@@ -88,8 +88,8 @@ impl Context<'_> {
         self.link.output.truncate(bytes);
     }
 
-    /// Where the peer sends datagrams: a datagram of ours ends after the first `bytes` of what is owed. The last one
-    /// ends by itself.
+    /// Where the peer sends datagrams: a datagram of ours ends after the first `bytes` of what is owed. The
+    /// last one ends by itself.
     pub fn cut(&mut self, bytes: usize) {
         if let Some(cuts) = &mut self.link.cuts {
             cuts.0.push(bytes);
@@ -116,8 +116,9 @@ impl Context<'_> {
         self.shard.system_sample(tag).unwrap_or_else(|| self.shard.tags.read(tag))
     }
 
-    /// Write a sample to the tag `name`: of its declared type, within its limits; created if it does not exist and
-    /// that is allowed. `time` is now unless given. A tag that a polled device owns takes a value only.
+    /// Write a sample to the tag `name`: of its declared type, within its limits; created if it does not
+    /// exist and that is allowed. `time` is now unless given. A tag that a polled device owns takes a value
+    /// only.
     pub fn write(
         &mut self,
         name: TagName<'_>,
@@ -157,8 +158,8 @@ impl Context<'_> {
         Ok(Written::Pending(ticket))
     }
 
-    /// Look for more tags that match; what is found is in byte order of the names. A slice at a time, so that a
-    /// pattern that matches little of much does not hold up others.
+    /// Look for more tags that match; what is found is in byte order of the names. A slice at a time, so that
+    /// a pattern that matches little of much does not hold up others.
     pub fn scan(&self, pattern: Pattern<'_>, scan: &mut Scan) {
         self.shard.tags.scan(pattern, scan);
     }
@@ -216,15 +217,16 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// The tag was just told of, as part of a reply: the change that may be waiting for this connection is known.
+    /// The tag was just told of, as part of a reply: the change that may be waiting for this connection is
+    /// known.
     pub fn is_told(&mut self, tag: TagId) {
         if let Some(subscriber) = &mut self.link.subscriber {
             subscriber.behind.remove(tag);
         }
     }
 
-    /// The peer says which device it is. Another connection that said so before is closed; its tags stay as they are.
-    /// `None` if this connection has said it before.
+    /// The peer says which device it is. Another connection that said so before is closed; its tags stay as
+    /// they are. `None` if this connection has said it before.
     pub fn introduce(&mut self, device: DeviceName<'_>) -> Option<SourceId> {
         if self.link.source.is_some() {
             return None;
@@ -252,6 +254,7 @@ impl Context<'_> {
             self.shard.drivers.resize(index + 1, None);
         }
         self.shard.drivers[index] = Some(self.key);
+        self.link.flags.drives = true;
     }
 
     /// Drivers: what the device says that a tag is.
@@ -261,7 +264,8 @@ impl Context<'_> {
         self.shard.tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
     }
 
-    /// Drivers: what became of an order. Settling one twice, or after the connection that asked is gone, does nothing.
+    /// Drivers: what became of an order. Settling one twice, or after the connection that asked is gone, does
+    /// nothing.
     pub fn settle(&mut self, ticket: Ticket, result: Result<(), Refusal>) {
         if let Some(asker) = self.shard.pending_writes.settle(ticket) {
             self.shard.errands.push_back(Errand::Settled(asker, ticket, result));

@@ -44,7 +44,8 @@ impl Engine {
                 }
                 Phase::Producing => {
                     produced = true;
-                    // What has changed so far is in this slice; told before, it is not told again as a change.
+                    // What has changed so far is in this slice; told before, it is not told again as a
+                    // change.
                     self.deal_changes();
                     let flow = self.with_session(index, |session, cx| session.on_room(cx));
                     self.apply(index, flow);
@@ -209,7 +210,7 @@ impl Engine {
         } else if link.is_open() {
             let listener = settings.listener(link);
             if listener.is_some_and(|listener| link.frame_since + listener.frame_timeout <= now) {
-                if link.phase == Phase::Reading && link.room() > 0 && link.flags.partial {
+                if link.is_read() && link.flags.partial {
                     self.close(index, End::FrameTimeout);
                 } else {
                     // It was us who did not read on.
@@ -249,8 +250,8 @@ impl Engine {
         link.phase = Phase::Closing;
         link.frame_since = Tick::NEVER;
         self.shard.buffers.give_back(&mut link.input);
-        let (source, subscriber) = (link.source.take(), link.subscriber.take());
-        self.shard.part_with(key, source, subscriber);
+        let (source, subscriber, drives) = (link.source.take(), link.subscriber.take(), link.flags.drives);
+        self.shard.part_with(key, source, subscriber, drives);
     }
 
     /// Close without another word.

@@ -1,6 +1,6 @@
-//! Peers that send datagrams: a connection record each, found by listener and address, so that sessions, limits and
-//! pending writes work as for streams. A datagram that cannot be handled or sent now is lost, as the network may lose
-//! it.
+//! Peers that send datagrams: a connection record each, found by listener and address, so that sessions,
+//! limits and pending writes work as for streams. A datagram that cannot be handled or sent now is lost, as
+//! the network may lose it.
 
 use std::net::SocketAddr;
 
@@ -57,6 +57,10 @@ impl Engine {
     /// Send what is owed, a datagram at a time; a peer that is closed is forgotten.
     pub(super) fn send_datagrams<W: Wire>(&mut self, index: usize, wire: &mut W) {
         let link = &mut self.connections[index].link;
+        if link.phase == Phase::Producing {
+            // A reply is cut when all of it is known.
+            return self.queue_resume(index);
+        }
         let cuts = link.cuts.as_mut().expect("asked for peers that send datagrams only");
         let listener = usize::from(link.listener.expect("such peers have come to a listener"));
         cuts.0.push(link.output.len());
@@ -73,7 +77,7 @@ impl Engine {
         self.shard.buffers.give_back(&mut link.output);
         if link.phase == Phase::Closing {
             self.drop_now(index, End::Idle, wire);
-        } else if link.phase == Phase::Producing || (!link.input.is_empty() && link.phase == Phase::Reading) {
+        } else if !link.input.is_empty() && link.phase == Phase::Reading {
             self.queue_resume(index);
         }
     }

@@ -1,19 +1,32 @@
-//! Changes on their way to subscribers: dealt once a turn where there is room, remembered by tag where there is none.
+//! Changes on their way to subscribers: dealt once a turn where there is room, remembered by tag where there
+//! is none.
 
 use super::Engine;
 use super::connection::{Connection, Phase};
 use super::context::Context;
 use super::session::{Change, ConnKey};
+use super::shard::Shard;
 use crate::tags::TagId;
 
-/// Changes handed to sessions, at most, in one turn (and what one more tag's subscribers need); the rest next turn.
+/// Changes handed to sessions, at most, in one turn (and what one more tag's subscribers need); the rest next
+/// turn.
 const DELIVERIES_PER_TURN: usize = 16_384;
 /// Tags taken from the dirty set under one lock.
 const TAGS_PER_LOCK: usize = 16;
 /// Changes told to one connection that was behind, in one go.
 const CATCH_UP_PER_TURN: usize = 1_024;
-/// A change is told only where so much room is left: more than the longest update under default limits.
-const CHANGE_ROOM_BYTES: usize = 8 * 1024;
+/// A change is told only where so much room is left for each byte that a text may have: it may be written as
+/// `\u001f`, and two more leave room for all else.
+const CHANGE_ROOM_FACTOR: usize = 8;
+/// So that there is room for all else where texts are short.
+const LEAST_CHANGE_TEXT_BYTES: usize = 256;
+
+impl Shard {
+    /// No update is longer.
+    fn change_room(&self) -> usize {
+        CHANGE_ROOM_FACTOR * self.tags.settings().max_text.max(LEAST_CHANGE_TEXT_BYTES)
+    }
+}
 
 impl Engine {
     /// Deal out what has changed.
@@ -65,8 +78,9 @@ impl Engine {
             let connection = &mut connections[index];
             let key = ConnKey::of(index, connection);
             let Connection { link, session, .. } = connection;
-            let roomy = link.room() >= CHANGE_ROOM_BYTES;
-            let subscriber = link.subscriber.as_mut().expect("who is subscribed has a subscriber's record");
+            let roomy = link.room() >= shard.change_room();
+            // Several of its patterns match, and its session was over with the first.
+            let Some(subscriber) = &mut link.subscriber else { continue };
             if std::mem::replace(&mut subscriber.dealt, dealer.serial) == dealer.serial {
                 continue;
             }
@@ -91,8 +105,8 @@ impl Engine {
         count
     }
 
-    /// Tell a connection that was behind of what it missed, as it is now. Whether it may go on with its input; if
-    /// not, it is resumed when there is room.
+    /// Tell a connection that was behind of what it missed, as it is now. Whether it may go on with its
+    /// input; if not, it is resumed when there is room.
     pub(super) fn catch_up(&mut self, index: usize) -> bool {
         for _ in 0..CATCH_UP_PER_TURN {
             let Engine { shard, connections, dealer, .. } = self;
@@ -103,7 +117,7 @@ impl Engine {
                 self.starve(index);
                 return false;
             }
-            if link.room() < CHANGE_ROOM_BYTES {
+            if link.room() < shard.change_room() {
                 return false;
             }
             let Some(subscriber) = &mut link.subscriber else { return true };

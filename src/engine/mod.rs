@@ -1,8 +1,9 @@
-//! The engine: sessions, buffering, back-pressure, subscriptions, timers. It reads no clock, opens no socket and
-//! spawns no thread: bytes and times are handed in, bytes are handed out through a [`Wire`].
+//! The engine: sessions, buffering, back-pressure, subscriptions, timers. It reads no clock, opens no socket
+//! and spawns no thread: bytes and times are handed in, bytes are handed out through a [`Wire`].
 //!
-//! A turn is: [`begin`](Engine::begin) with the clocks, [`accept`](Engine::accept) and [`on_ready`](Engine::on_ready)
-//! for what happened, [`end`](Engine::end) to deal out changes and to send; it says when the next is due.
+//! A turn is: [`begin`](Engine::begin) with the clocks, [`accept`](Engine::accept) and
+//! [`on_ready`](Engine::on_ready) for what happened, [`end`](Engine::end) to deal out changes and to send; it
+//! says when the next is due.
 
 mod buffers;
 mod connection;
@@ -57,15 +58,17 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 pub const REFUSED_AT_ONCE: usize = 16;
 /// Errands run in one turn.
 const ERRANDS_PER_TURN: usize = 4_096;
-/// How long the buffers may be short before those who hold the most are closed: peers that read have long made room.
+/// How long the buffers may be short before those who hold the most are closed: peers that read have long
+/// made room.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(250);
 
-/// One shard's sessions and all that they need; a server with one shard is one of these and a reactor around it.
+/// One shard's sessions and all that they need; a server with one shard is one of these and a reactor around
+/// it.
 pub struct Engine {
     shard: Shard,
     connections: Slab<Connection>,
-    /// Slab indices of peers that send datagrams, by listener and address; the least recently heard is the first to
-    /// be forgotten.
+    /// Slab indices of peers that send datagrams, by listener and address; the least recently heard is the
+    /// first to be forgotten.
     udp_peers: LruCache<(u16, SocketAddr), u32>,
     /// The serial of the last connection.
     serial: u32,
@@ -75,6 +78,8 @@ pub struct Engine {
     flush: Vec<u32>,
     /// Connections that go on next turn though no event will come for them.
     resume: Vec<u32>,
+    /// Those of last turn, while they are resumed.
+    resuming: Vec<u32>,
     /// Connections that wait until buffer memory is back.
     starved: Vec<u32>,
     /// Closed in this turn.
@@ -133,6 +138,7 @@ impl Engine {
             timers: Timers::default(),
             flush: Vec::new(),
             resume: Vec::new(),
+            resuming: Vec::new(),
             starved: Vec::new(),
             gone: Vec::new(),
             short_since: None,
@@ -224,6 +230,10 @@ impl Engine {
     }
 
     fn dial<W: Wire>(&mut self, dial: Dial, wire: &mut W) {
+        // A session may have asked for its successor when the stop ended it.
+        if self.stopping {
+            return;
+        }
         let now = self.shard.now.tick;
         let mut link = Link::new(dial.to.address, None, now);
         link.phase = Phase::Dialling;
@@ -281,16 +291,11 @@ impl Engine {
         self.pump(index as usize, wire);
     }
 
-    /// A turn ends: run errands, go on with what waited, deal out changes, send. Says when the next turn is due if
-    /// nothing happens before; `Tick::NEVER` if none is.
+    /// A turn ends: run errands, go on with what waited, deal out changes, send. Says when the next turn is
+    /// due if nothing happens before; `Tick::NEVER` if none is.
     pub fn end<W: Wire>(&mut self, wire: &mut W) -> Tick {
         self.run_errands(wire);
-        for index in std::mem::take(&mut self.resume) {
-            if let Some(connection) = self.connections.get_mut(index as usize) {
-                connection.link.flags.in_resume = false;
-                self.pump(index as usize, wire);
-            }
-        }
+        self.resume_waiting(wire);
         self.deal_changes();
         self.flush(wire);
         self.relieve_memory(wire);
@@ -299,6 +304,19 @@ impl Engine {
         }
         self.shard.metrics.buffer_bytes.set(self.shard.buffers.taken_bytes() as u64);
         self.next_turn()
+    }
+
+    /// Go on with the connections that were to be resumed; those that must wait again come next turn.
+    fn resume_waiting<W: Wire>(&mut self, wire: &mut W) {
+        std::mem::swap(&mut self.resume, &mut self.resuming);
+        for place in 0..self.resuming.len() {
+            let index = self.resuming[place] as usize;
+            if let Some(connection) = self.connections.get_mut(index) {
+                connection.link.flags.in_resume = false;
+                self.pump(index, wire);
+            }
+        }
+        self.resuming.clear();
     }
 
     /// How long the turn took, for the figures.
@@ -372,8 +390,8 @@ impl Engine {
         connection.is_some_and(|connection| connection.serial == key.serial && connection.link.is_open())
     }
 
-    /// Resume who waited for buffer memory; where it has been short for a while, close those that hold the most until a
-    /// quarter is back.
+    /// Resume who waited for buffer memory; where it has been short for a while, close those that hold the
+    /// most until a quarter is back.
     fn relieve_memory<W: Wire>(&mut self, wire: &mut W) {
         if self.shard.buffers.are_short() {
             let now = self.shard.now.tick;

@@ -67,6 +67,11 @@ impl PendingWrites {
         Some(self.pending.remove(index).asker)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     /// A driver is gone: settles all that it had, with what is known of each.
     pub(super) fn abandon(&mut self, driver: ConnKey, mut settled: impl FnMut(ConnKey, Ticket, Refusal)) {
         self.pending.retain(|index, pending| {

@@ -10,21 +10,30 @@ use crate::base::section::Document;
 use crate::base::time::Timestamp;
 use crate::protocols::by_scheme;
 use crate::tags::TagSettings;
+#[cfg(test)]
+use crate::tags::{Declaration, name::TagName, value::Sample};
 
 /// The wall clock when a rig's time begins, in milliseconds.
 pub(crate) const RIG_EPOCH_MS: i64 = 1_700_000_000_000;
 
-/// One end of a virtual connection: what the peer sees and does.
+/// One end of a virtual connection: what the peer sees and does. Events are edges, as an edge-triggered poll
+/// tells them: each once, so that an engine which forgets one is found out.
 #[derive(Default)]
 pub(crate) struct Line {
     /// Sent by the peer, not read by the engine yet.
     to_engine: VecDeque<u8>,
     /// The peer sends no more.
-    pub(crate) shut: bool,
+    shut: bool,
+    /// The connection broke.
+    broken: Option<ErrorKind>,
     /// Sent by the engine, taken by the peer so far.
     pub(crate) received: Vec<u8>,
     /// How many bytes the engine can send before the queue is full.
-    pub(crate) window: usize,
+    window: usize,
+    /// The engine was refused room, and there was none since.
+    refused: bool,
+    /// What the engine hears of in the next turn.
+    event: Ready,
     /// The engine sends no more.
     pub(crate) finished: bool,
     /// The engine closed, and why.
@@ -37,29 +46,51 @@ pub(crate) struct Line {
 pub(crate) struct Lines {
     lines: HashMap<ConnKey, Line>,
     /// Sent by the engine.
-    pub(crate) datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
     /// Wanted by the engine.
     pub(crate) dialled: Vec<(ConnKey, Endpoint)>,
 }
 
+impl Line {
+    /// A line with room for whatever the engine sends.
+    fn open() -> Line {
+        Line { window: usize::MAX, ..Line::default() }
+    }
+
+    fn check_usable(&self) -> io::Result<()> {
+        assert_eq!(self.closed, None, "a connection that was closed is not used");
+        self.broken.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+}
+
+impl Lines {
+    fn line(&mut self, key: ConnKey) -> &mut Line {
+        self.lines.get_mut(&key).expect("a line that is there")
+    }
+}
+
 impl Wire for Lines {
     fn recv(&mut self, conn: ConnKey, into: &mut [u8]) -> io::Result<usize> {
-        let line = self.lines.get_mut(&conn).expect("a line that is there");
+        let line = self.line(conn);
+        line.check_usable()?;
+        assert!(!into.is_empty(), "nothing read would be taken for an end");
         let count = into.len().min(line.to_engine.len());
         if count == 0 && !line.shut {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(ErrorKind::WouldBlock.into());
         }
         into[..count].iter_mut().for_each(|byte| *byte = line.to_engine.pop_front().expect("counted"));
         Ok(count)
     }
 
     fn send(&mut self, conn: ConnKey, bytes: &[u8]) -> io::Result<usize> {
-        let line = self.lines.get_mut(&conn).expect("a line that is there");
+        let line = self.line(conn);
+        line.check_usable()?;
         assert!(!line.finished && !bytes.is_empty());
         line.writes += 1;
         let count = bytes.len().min(line.window);
+        line.refused = count < bytes.len();
         if count == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Err(ErrorKind::WouldBlock.into());
         }
         line.window -= count;
         line.received.extend_from_slice(&bytes[..count]);
@@ -72,15 +103,17 @@ impl Wire for Lines {
     }
 
     fn dial(&mut self, conn: ConnKey, to: Endpoint) {
+        self.lines.insert(conn, Line::open());
         self.dialled.push((conn, to));
     }
 
     fn finish(&mut self, conn: ConnKey) {
-        self.lines.get_mut(&conn).expect("a line that is there").finished = true;
+        let line = self.line(conn);
+        assert!(!std::mem::replace(&mut line.finished, true), "a connection is finished once");
     }
 
     fn close(&mut self, conn: ConnKey, why: End) {
-        let line = self.lines.get_mut(&conn).expect("a line that is there");
+        let line = self.line(conn);
         assert_eq!(line.closed.replace(why), None, "a connection is closed once");
     }
 }
@@ -88,7 +121,6 @@ impl Wire for Lines {
 /// An engine, its tags, and the peers' ends of its connections.
 pub(crate) struct Rig {
     pub(crate) engine: Engine,
-    pub(crate) tags: Arc<Tags>,
     pub(crate) lines: Lines,
     /// Microseconds since the rig's time began.
     now_us: u64,
@@ -108,9 +140,14 @@ pub(crate) struct RigSettings {
     pub(crate) stale_after: Option<Duration>,
     /// Names of polled devices.
     pub(crate) owners: Vec<Box<str>>,
-    /// Instead of the protocol's own.
-    pub(crate) acceptor: Option<Box<dyn Acceptor>>,
+    /// Keys of the protocol's own, as a `[[listen]]` section has them.
+    pub(crate) keys: &'static str,
+    /// Further listeners: [`Rig::connect_to`] 1 and on.
+    pub(crate) more: Vec<Box<dyn Acceptor>>,
 }
+
+/// Peers that send datagrams and are remembered by a rig.
+pub(crate) const RIG_UDP_PEERS: usize = 4;
 
 impl Default for RigSettings {
     fn default() -> Self {
@@ -124,24 +161,22 @@ impl Default for RigSettings {
             frame_timeout: Duration::from_secs(30),
             stale_after: None,
             owners: Vec::new(),
-            acceptor: None,
+            keys: "",
+            more: Vec::new(),
         }
     }
 }
 
 impl Rig {
-    /// A rig whose only listener speaks the protocol of that scheme.
-    pub(crate) fn new(scheme: &'static str) -> Rig {
-        Rig::with(scheme, RigSettings::default())
-    }
-
+    /// A rig whose first listener speaks the protocol of that scheme.
     pub(crate) fn with(scheme: &'static str, rig: RigSettings) -> Rig {
         let tags = Arc::new(Tags::new(rig.tags, rig.owners, 1));
         declare_system_tags(&tags).unwrap();
-        let document = Document::parse("rig", "");
+        let document = Document::parse("rig", rig.keys);
         let protocol = by_scheme(scheme).expect("a protocol of the table");
-        let acceptor = rig.acceptor.unwrap_or_else(|| (protocol.listener)(&mut document.root()));
-        let listener = Listener {
+        let first = (protocol.listener)(&mut document.root());
+        assert_eq!(document.errors(), []);
+        let listener = |acceptor: Box<dyn Acceptor>| Listener {
             transport: protocol.transport,
             acceptor: acceptor.into(),
             idle_timeout: rig.idle_timeout,
@@ -152,15 +187,15 @@ impl Rig {
             name: "rig".to_owned(),
             max_connections: rig.max_connections,
             max_subscriptions: rig.max_subscriptions,
-            max_udp_peers: 4,
+            max_udp_peers: RIG_UDP_PEERS,
             buffer_memory: rig.buffer_memory,
             write_stall: rig.write_stall,
-            listeners: vec![listener],
+            listeners: std::iter::once(first).chain(rig.more).map(listener).collect(),
             memory_probe: || 0,
         };
         let now = Rig::clocks(0);
-        let engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), now);
-        Rig { engine, tags, lines: Lines::default(), now_us: 0, next: Tick::NEVER }
+        let engine = Engine::new(0, Arc::new(settings), tags, Arc::default(), now);
+        Rig { engine, lines: Lines::default(), now_us: 0, next: Tick::NEVER }
     }
 
     fn clocks(now_us: u64) -> Now {
@@ -168,64 +203,88 @@ impl Rig {
         Now { tick: Tick::from_micros(now_us), wall }
     }
 
-    /// A new peer, with room for whatever the engine sends. `None`: it was turned away without a word.
-    pub(crate) fn connect(&mut self) -> Option<ConnKey> {
+    /// A new peer of that listener, with room for whatever the engine sends. `None`: it was turned away
+    /// without a word.
+    pub(crate) fn try_connect(&mut self, listener: usize) -> Option<ConnKey> {
         let peer = "10.0.0.1:40000".parse().unwrap();
-        let key = self.engine.accept(0, peer)?;
-        self.lines.lines.insert(key, Line { window: usize::MAX, ..Line::default() });
+        let key = self.engine.accept(listener, peer)?;
+        self.lines.lines.insert(key, Line::open());
         self.engine.on_open(key);
         Some(key)
     }
 
     /// The peer's end of a connection.
     pub(crate) fn line(&mut self, key: ConnKey) -> &mut Line {
-        self.lines.lines.get_mut(&key).expect("a line that is there")
+        self.lines.line(key)
     }
 
     /// The peer sends bytes. The engine hears of it in the next turn.
     pub(crate) fn send(&mut self, key: ConnKey, bytes: impl AsRef<[u8]>) {
-        self.line(key).to_engine.extend(bytes.as_ref());
+        let line = self.line(key);
+        line.to_engine.extend(bytes.as_ref());
+        line.event.readable = true;
+    }
+
+    /// The peer sends no more.
+    pub(crate) fn half_close(&mut self, key: ConnKey) {
+        let line = self.line(key);
+        line.shut = true;
+        line.event = Ready { readable: true, read_closed: true, ..line.event };
+    }
+
+    /// From now on the peer takes nothing.
+    pub(crate) fn shut_window(&mut self, key: ConnKey) {
+        self.line(key).window = 0;
     }
 
     /// The peer makes room for what the engine sends.
     pub(crate) fn open_window(&mut self, key: ConnKey, bytes: usize) {
         let line = self.line(key);
         line.window = line.window.saturating_add(bytes);
+        line.event.writable |= std::mem::take(&mut line.refused);
     }
 
-    /// A datagram comes from the peer of that port.
-    pub(crate) fn datagram(&mut self, port: u16, bytes: &[u8]) {
-        let peer = SocketAddr::from(([10, 0, 0, 1], port));
-        if self.engine.transport(0) == Transport::Datagram {
-            self.engine.on_datagram(0, peer, bytes, &mut self.lines);
-        }
-    }
-
-    /// One turn: all connections that have something to read or room for output get their event.
+    /// One turn: connections to which something happened get their event.
     pub(crate) fn turn(&mut self) {
+        self.turn_with(|_, _| {});
+    }
+
+    /// One turn in which something happens besides.
+    pub(crate) fn turn_with(&mut self, happens: impl FnOnce(&mut Engine, &mut Lines)) {
         self.engine.begin(Rig::clocks(self.now_us), &mut self.lines);
         let mut keys: Vec<ConnKey> = self.lines.lines.keys().copied().collect();
         keys.sort_by_key(|key| key.serial);
         for key in keys {
-            let line = self.line(key);
-            if line.closed.is_some() {
-                continue;
-            }
-            let ready = Ready {
-                readable: !line.to_engine.is_empty() || line.shut,
-                writable: line.window > 0,
-                read_closed: line.shut,
-            };
-            self.engine.on_ready(key.index, ready, &mut self.lines);
+            self.tell(key);
         }
+        happens(&mut self.engine, &mut self.lines);
+        self.end();
+    }
+
+    fn tell(&mut self, key: ConnKey) {
+        let line = self.line(key);
+        let event = std::mem::take(&mut line.event);
+        if event != Ready::default() && line.closed.is_none() {
+            self.engine.on_ready(key.index, event, &mut self.lines);
+        }
+    }
+
+    fn end(&mut self) {
         self.next = self.engine.end(&mut self.lines);
+        let mut taken = 0;
+        for (_, Connection { link, .. }) in &self.engine.connections {
+            taken += link.input.capacity() + link.output.capacity();
+            assert!(link.output.len() <= HIGH_WATER_BYTES, "{} bytes are owed", link.output.len());
+        }
+        assert_eq!(self.engine.buffer_bytes(), taken, "buffers are accounted for");
     }
 
     /// Turns until the engine has nothing to do at this time.
     pub(crate) fn settle(&mut self) {
         for _ in 0..100_000 {
             self.turn();
-            if self.next.as_micros() > self.now_us {
+            let quiet = |line: &Line| line.closed.is_some() || line.event == Ready::default();
+            if self.next.as_micros() > self.now_us && self.lines.lines.values().all(quiet) {
                 return;
             }
         }
@@ -244,6 +303,56 @@ impl Rig {
         self.settle();
     }
 
+    /// A datagram comes from a port of some peer; what went back there until the engine was at rest.
+    pub(crate) fn datagram(&mut self, port: u16, datagram: impl AsRef<[u8]>) -> Vec<Vec<u8>> {
+        let peer = SocketAddr::from(([10, 0, 0, 1], port));
+        self.turn_with(|engine, lines| engine.on_datagram(0, peer, datagram.as_ref(), lines));
+        self.settle();
+        let all = std::mem::take(&mut self.lines.datagrams);
+        all.into_iter().filter(|(to, _)| *to == peer).map(|(_, datagram)| datagram).collect()
+    }
+}
+
+/// What the fuzzer does not need.
+#[cfg(test)]
+impl Rig {
+    /// A rig whose only listener speaks the protocol of that scheme.
+    pub(crate) fn new(scheme: &'static str) -> Rig {
+        Rig::with(scheme, RigSettings::default())
+    }
+
+    /// A new peer of that listener, which is let in.
+    pub(crate) fn connect_to(&mut self, listener: usize) -> ConnKey {
+        self.try_connect(listener).expect("there is room for a connection")
+    }
+
+    /// A new peer of the protocol under test.
+    pub(crate) fn connect(&mut self) -> ConnKey {
+        self.connect_to(0)
+    }
+
+    /// The connection breaks.
+    pub(crate) fn break_off(&mut self, key: ConnKey) {
+        let line = self.line(key);
+        line.broken = Some(ErrorKind::ConnectionReset);
+        line.event = Ready { readable: true, writable: true, read_closed: true };
+    }
+
+    /// An event comes though nothing happened.
+    pub(crate) fn poke(&mut self, key: ConnKey) {
+        self.line(key).event = Ready { readable: true, writable: true, read_closed: false };
+    }
+
+    /// Within one turn the peer sends this in pieces; each is read before the next comes.
+    pub(crate) fn send_in_pieces(&mut self, key: ConnKey, pieces: &[&[u8]]) {
+        self.engine.begin(Rig::clocks(self.now_us), &mut self.lines);
+        for piece in pieces {
+            self.send(key, piece);
+            self.tell(key);
+        }
+        self.end();
+    }
+
     /// Send, let the engine settle, and take what came back.
     pub(crate) fn ask(&mut self, key: ConnKey, text: &str) -> String {
         self.send(key, text);
@@ -254,5 +363,54 @@ impl Rig {
     /// What the peer received since it was asked last.
     pub(crate) fn take(&mut self, key: ConnKey) -> String {
         String::from_utf8(std::mem::take(&mut self.line(key).received)).expect("replies are UTF-8")
+    }
+
+    /// Bytes owed to the peer.
+    pub(crate) fn owed(&self, key: ConnKey) -> usize {
+        self.engine.connections[key.index as usize].link.output.len()
+    }
+
+    /// The size of the largest session in conversation, without what it holds elsewhere.
+    pub(crate) fn session_bytes(&self) -> Option<usize> {
+        let open = self.engine.connections.iter().filter(|(_, connection)| connection.link.is_open());
+        open.map(|(_, connection)| size_of_val(&*connection.session)).max()
+    }
+
+    /// All tags.
+    pub(crate) fn tags(&self) -> &Tags {
+        &self.engine.shard.tags
+    }
+
+    /// What is known of a tag.
+    pub(crate) fn sample(&self, name: &str) -> Sample {
+        self.tags().read(self.tags().find(TagName::parse(name).unwrap()).expect("a tag that is there"))
+    }
+
+    /// Declare a tag.
+    pub(crate) fn declare(&self, name: &str, declaration: Declaration) -> TagId {
+        self.tags().declare(TagName::parse(name).unwrap(), declaration).unwrap()
+    }
+
+    /// The end of a scenario: all peers take what they are owed and close. Nothing may be left of them.
+    pub(crate) fn wind_up(mut self) {
+        let mut keys: Vec<ConnKey> = self.lines.lines.keys().copied().collect();
+        keys.sort_by_key(|key| key.serial);
+        for key in keys {
+            self.open_window(key, usize::MAX);
+            self.half_close(key);
+        }
+        self.settle();
+        self.advance(Duration::from_millis(LINGER_MS));
+        // Peers that send datagrams never close.
+        self.turn_with(|engine, lines| engine.stop(lines));
+        self.settle();
+        assert!(self.lines.lines.values().all(|line| line.closed.is_some()), "a connection leaks");
+        let Engine { shard, connections, udp_peers, timers, flush, resume, starved, .. } = &self.engine;
+        assert!(connections.is_empty() && shard.errands.is_empty() && shard.doubts.is_empty());
+        assert!(timers.next().is_none() && flush.is_empty() && resume.is_empty() && starved.is_empty());
+        assert!(shard.subscriptions.is_empty() && shard.drivers.iter().all(Option::is_none));
+        assert!(udp_peers.is_empty() && shard.dials.next().is_none());
+        assert_eq!((shard.buffers.taken_bytes(), shard.metrics.connections.value()), (0, 0));
+        assert_eq!(shard.pending_writes.len(), 0, "every pending write was settled");
     }
 }

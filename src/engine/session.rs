@@ -12,16 +12,16 @@ use crate::base::time::Tick;
 use crate::tags::value::Sample;
 use crate::tags::{Refusal, TagId};
 
-/// One peer's conversation in one protocol. It never sees a socket, a clock or a thread: bytes and changes come in,
-/// output goes to the context.
+/// One peer's conversation in one protocol. It never sees a socket, a clock or a thread: bytes and changes
+/// come in, output goes to the context.
 pub trait Session: Send {
     /// The connection is there; a protocol in which the server speaks first speaks now.
     fn on_open(&mut self, _cx: &mut Context<'_>) -> Flow {
         Flow::Continue
     }
 
-    /// Handle every whole frame in `input`, and report how many bytes are finished with. What is left comes again,
-    /// with more behind it.
+    /// Handle every whole frame in `input`, and report how many bytes are finished with. What is left comes
+    /// again, with more behind it.
     fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Consumed;
 
     /// There is room again: go on with what [`Flow::More`] was returned for.
@@ -54,8 +54,8 @@ pub trait Session: Send {
         Flow::Continue
     }
 
-    /// The conversation is over (or could not be begun); output is no longer taken. A session that dialled may
-    /// arrange for its successor here, with [`Context::dial_at`].
+    /// The conversation is over (or could not be begun); output is no longer taken. A session that dialled
+    /// may arrange for its successor here, with [`Context::dial_at`].
     fn on_end(&mut self, _cx: &mut Context<'_>, _why: End) {}
 
     /// When [`on_deadline`](Self::on_deadline) is to be called. Asked after every call into the session.
@@ -76,10 +76,11 @@ pub struct Consumed {
 /// How to go on with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// With more input. From `on_bytes` it also says that what is left of the input is the beginning of a frame.
+    /// With more input. From `on_bytes` it also says that what is left of the input is the beginning of a
+    /// frame.
     Continue,
-    /// With `on_room`, as soon as there is room, and no input or change before: a reply is under way, or whole frames
-    /// are left because there was no room.
+    /// With `on_room`, as soon as there is room, and no input or change before: a reply is under way, or
+    /// whole frames are left because there was no room.
     More,
     /// With no input until a pending write is settled.
     Hold,
@@ -159,7 +160,8 @@ impl Rendering {
 }
 
 impl Change<'_> {
-    /// The change as `protocol` writes it; `write` is called if no session of that protocol has had it made yet.
+    /// The change as `protocol` writes it; `write` is called if no session of that protocol has had it made
+    /// yet.
     pub fn rendered(&self, protocol: &'static str, write: impl FnOnce(&mut String)) -> Ref<'_, str> {
         let mut made = self.rendering.made.borrow_mut();
         if made.0 != Some(protocol) {
@@ -180,13 +182,18 @@ pub struct Protocol {
     pub summary: &'static str,
     /// What carries it.
     pub transport: Transport,
+    /// Whether its frames show where they end: then any chopping of them gives the same answer. Without
+    /// frames, each chunk that comes is answered by itself.
+    pub framed: bool,
     /// The port where a URL names none.
     pub default_port: u16,
     /// Reads the keys of a `[[listen]]` section that are its own, and says how to meet a new peer.
     pub listener: fn(&mut Section<'_>) -> Box<dyn Acceptor>,
-    /// Input that covers the protocol, for the conformance tests and the fuzzer: each is a conversation's requests.
+    /// Input that covers the protocol, for the conformance tests and the fuzzer: each is a conversation's
+    /// requests.
     pub specimens: &'static [&'static [u8]],
-    /// Decode the frame at the front of the input, and encode it again; how long it was. `None` if there is none.
+    /// Decode the frame at the front of the input, and encode it again; how long it was. `None` if there is
+    /// none.
     pub recode: fn(&[u8], &mut Vec<u8>) -> Option<usize>,
 }
 
@@ -215,8 +222,8 @@ pub trait Acceptor: Send + Sync {
     fn refuse(&self, refusal: &Refusal, out: &mut String);
 }
 
-/// Names a connection: the index is the slab's and the poll token, the serial tells it from others that had or will
-/// have the index.
+/// Names a connection: the index is the slab's and the poll token, the serial tells it from others that had
+/// or will have the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnKey {
     /// Slab index.
@@ -233,7 +240,8 @@ pub trait Wire {
     fn send(&mut self, conn: ConnKey, bytes: &[u8]) -> io::Result<usize>;
     /// Send a datagram from the socket of a listener. An error loses it, as the network may.
     fn send_to(&mut self, listener: usize, peer: SocketAddr, datagram: &[u8]) -> io::Result<()>;
-    /// Begin to connect; [`Engine::on_dialled`](super::Engine::on_dialled) tells how it went, also if it fails here.
+    /// Begin to connect; [`Engine::on_dialled`](super::Engine::on_dialled) tells how it went, also if it
+    /// fails here.
     fn dial(&mut self, conn: ConnKey, to: Endpoint);
     /// There is no more to send: shut down the sending side.
     fn finish(&mut self, conn: ConnKey);

@@ -1,5 +1,5 @@
-//! What all connections of a shard share: settings, the clocks of this turn, tags, subscriptions, buffers, and what a
-//! session's call left to be done.
+//! What all connections of a shard share: settings, the clocks of this turn, tags, subscriptions, buffers,
+//! and what a session's call left to be done.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub struct Listener {
     pub stale_after: Option<Duration>,
 }
 
-/// Something that a call into a session left for the engine to do with another connection, at the end of the turn.
+/// Something that a call into a session left for the engine to do with another connection, at the end of the
+/// turn.
 pub(super) enum Errand {
     /// Give a driver its order.
     Order(ConnKey, WriteOrder),
@@ -163,6 +164,7 @@ impl Shard {
         key: ConnKey,
         source: Option<SourceId>,
         subscriber: Option<Box<Subscriber>>,
+        drives: bool,
     ) {
         self.metrics.connections.set(self.metrics.connections.value() - 1);
         for pattern in subscriber.into_iter().flat_map(|subscriber| subscriber.patterns) {
@@ -175,14 +177,11 @@ impl Shard {
             }
             self.tags.leave(source, holder);
         }
-        let mut drove = false;
-        for driver in self.drivers.iter_mut().filter(|driver| **driver == Some(key)) {
-            *driver = None;
-            drove = true;
-        }
-        if !drove {
+        if !drives {
             return;
         }
+        // Another may have taken its place; the orders that it has go with it all the same.
+        self.drivers.iter_mut().filter(|driver| **driver == Some(key)).for_each(|driver| *driver = None);
         let errands = &mut self.errands;
         self.pending_writes.abandon(key, |asker, ticket, refusal| {
             errands.push_back(Errand::Settled(asker, ticket, Err(refusal)));

@@ -1,4 +1,5 @@
-//! The server's own tags, `$server/…`: computed when read, and once a second while somebody subscribes to them.
+//! The server's own tags, `$server/…`: computed when read, and once a second while somebody subscribes to
+//! them.
 
 use std::time::Duration;
 
@@ -107,7 +108,8 @@ impl Shard {
         Some(Sample { value: (row.value)(self), quality: Quality::Good, time: self.now.wall })
     }
 
-    /// Refresh the server's own tags if that is due. Says when it is due again: never, where nobody subscribes.
+    /// Refresh the server's own tags if that is due. Says when it is due again: never, where nobody
+    /// subscribes.
     pub(super) fn refresh_due_system_tags(&mut self) -> Option<Tick> {
         if !self.subscriptions.wants_system() {
             self.system.due = None;

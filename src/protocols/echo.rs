@@ -1,5 +1,5 @@
-//! `echo://`: what the first Lumina server did. Unframed: each chunk of text received is answered with `Echo: ` and
-//! that same text, so that old clients keep working and a new one has something to try.
+//! `echo://`: what the first Lumina server did. Unframed: each chunk of text received is answered with `Echo:
+//! ` and that same text, so that old clients keep working and a new one has something to try.
 
 use std::net::SocketAddr;
 
@@ -12,6 +12,7 @@ pub const PROTOCOL: Protocol = Protocol {
     scheme: "echo",
     summary: "answers each chunk of text with 'Echo: ' and the text, as the first Lumina did",
     transport: Transport::Stream,
+    framed: false,
     default_port: 5000,
     listener: |_: &mut Section<'_>| Box::new(EchoListener),
     specimens: &[b"Hello, Lumina"],

@@ -7,7 +7,8 @@ pub mod line;
 
 use crate::engine::Protocol;
 
-/// All protocols. Listener URLs, configuration, help, tests and fuzzing walk this table; nothing else knows them.
+/// All protocols. Listener URLs, configuration, help, tests and fuzzing walk this table; nothing else knows
+/// them.
 pub const PROTOCOLS: &[Protocol] = &[line::PROTOCOL, line::DATAGRAM_PROTOCOL, echo::PROTOCOL];
 
 /// The row whose listener URLs begin with `scheme`.

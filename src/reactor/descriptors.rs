@@ -2,7 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for what is not a connection: poll, signals, stderr, files, peers that are told that there is no room.
+/// Kept for what is not a connection: poll, signals, stderr, files, peers that are told that there is no
+/// room.
 const RESERVE: u64 = 32;
 
 /// What the limit of file descriptors allows.
@@ -14,8 +15,8 @@ pub struct Descriptors {
     pub connections: usize,
 }
 
-/// Raise the soft limit of file descriptors to the hard one, and say what it allows beside so many listeners. Where
-/// raising is forbidden the soft limit stays.
+/// Raise the soft limit of file descriptors to the hard one, and say what it allows beside so many listeners.
+/// Where raising is forbidden the soft limit stays.
 pub fn raise_descriptor_limit(listeners: usize) -> Descriptors {
     let before = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum });

@@ -58,7 +58,8 @@ pub fn bind(transport: Transport, address: SocketAddr, keep_alive: KeepAlive) ->
     };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
-        // So that an IPv4 listener on the same port is a matter of the configuration, not of a system setting.
+        // So that an IPv4 listener on the same port is a matter of the configuration, not of a system
+        // setting.
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
@@ -119,7 +120,8 @@ impl Door {
                     self.waiting = false;
                     Accepted::Nobody
                 }
-                // Errors of the peer that was next (it is gone already), or of nobody: go on with the one behind it.
+                // Errors of the peer that was next (it is gone already), or of nobody: go on with the one
+                // behind it.
                 _ => Accepted::Nobody,
             },
         }

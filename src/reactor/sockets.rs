@@ -1,5 +1,5 @@
-//! The wire that is made of sockets: a stream for each connection of the engine, by slab index, and a socket for each
-//! listener that gets datagrams.
+//! The wire that is made of sockets: a stream for each connection of the engine, by slab index, and a socket
+//! for each listener that gets datagrams.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -69,7 +69,8 @@ impl Sockets {
         }
     }
 
-    /// An event came for the stream at `index`: if that is one of ours which was being connected, how it went.
+    /// An event came for the stream at `index`: if that is one of ours which was being connected, how it
+    /// went.
     pub(super) fn dialled(&mut self, index: u32) -> Option<(ConnKey, Result<(), ErrorKind>)> {
         let place = self.streams.get_mut(index as usize)?;
         let Some(Stream::Dialling(key, stream)) = place else { return None };

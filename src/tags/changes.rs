@@ -58,8 +58,8 @@ impl Changes {
         !inbox.open.load(Ordering::Acquire) || inbox.lock().queue.is_empty()
     }
 
-    /// Append up to `most` marked tags to `taken`. Their marks go first, so that a write from now on marks anew and
-    /// whoever reads the tag after this call misses nothing.
+    /// Append up to `most` marked tags to `taken`. Their marks go first, so that a write from now on marks
+    /// anew and whoever reads the tag after this call misses nothing.
     pub(super) fn take(&self, shard: usize, most: usize, taken: &mut Vec<TagId>) {
         if !self.inboxes[shard].open.load(Ordering::Acquire) {
             return;

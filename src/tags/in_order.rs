@@ -1,5 +1,5 @@
-//! Ids kept in the byte order of their names: a sorted list in blocks, so that an insert moves little and a slice of
-//! it can be read from any name on.
+//! Ids kept in the byte order of their names: a sorted list in blocks, so that an insert moves little and a
+//! slice of it can be read from any name on.
 //!
 //! Some 6 bytes a tag. A `BTreeMap` would need each name in its keys, and 40 bytes a tag.
 

@@ -94,8 +94,8 @@ impl Number {
     }
 }
 
-/// The cast of a large int to a float would round: a float in range is split into its whole part, which is an int
-/// exactly, and the rest.
+/// The cast of a large int to a float would round: a float in range is split into its whole part, which is an
+/// int exactly, and the rest.
 fn order_mixed(int: i64, float: f64) -> Option<Ordering> {
     if float.is_nan() {
         None
@@ -191,7 +191,7 @@ mod tests {
         check(Kind::Float, r#""80""#, None);
         check(Kind::Float, "9007199254740992", Some("9007199254740992.0"));
         check(Kind::Float, "9007199254740993", None);
-        check(Kind::Float, "-9223372036854775808", Some("-9.223372036854776e+18"));
+        check(Kind::Float, "-9223372036854775808", Some("-9.223372036854776e18"));
         check(Kind::Float, "9223372036854775807", None);
     }
 
@@ -241,7 +241,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_converts_converts_back(int in prop_oneof![any::<i64>(), (0..64_u32).prop_map(|bits| 1 << bits)]) {
+        fn what_converts_converts_back(
+            int in prop_oneof![any::<i64>(), (0..64_u32).prop_map(|bits| 1 << bits)],
+        ) {
             if let Ok(float) = Kind::Float.convert(Input::Int(int)) {
                 prop_assert!(Kind::Int.convert(float).unwrap().same(&Input::Int(int)));
             }

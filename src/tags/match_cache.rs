@@ -1,5 +1,5 @@
-//! Which patterns match a tag, remembered. Most tags share few sets of patterns, so sets are kept once and a tag
-//! costs 4 bytes. A hit allocates nothing.
+//! Which patterns match a tag, remembered. Most tags share few sets of patterns, so sets are kept once and a
+//! tag costs 4 bytes. A hit allocates nothing.
 
 use std::hash::BuildHasher;
 use std::ops::Range;
@@ -9,8 +9,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::TagId;
 use super::subscriptions::PatternId;
 
-/// The cache's bound: pattern ids in all cached match sets together, 1 MiB. When it is reached the cache starts over.
-/// A set that is larger by itself is cached alone.
+/// The cache's bound: pattern ids in all cached match sets together, 1 MiB. When it is reached the cache
+/// starts over. A set that is larger by itself is cached alone.
 const MAX_CACHED_IDS: usize = 1 << 18;
 
 /// Match sets by tag; each distinct set is kept once.
@@ -18,8 +18,8 @@ const MAX_CACHED_IDS: usize = 1 << 18;
 pub(super) struct MatchCache {
     /// The number of each tag's set; one that is not above `retired` tells nothing.
     by_tag: Vec<u32>,
-    /// The numbers up to this one belonged to earlier patterns. Sets are numbered on and on, so that a new pattern
-    /// costs no walk over the tags.
+    /// The numbers up to this one belonged to earlier patterns. Sets are numbered on and on, so that a new
+    /// pattern costs no walk over the tags.
     retired: u32,
     /// The sets, one after another.
     ids: Vec<PatternId>,

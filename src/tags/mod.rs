@@ -1,5 +1,6 @@
-//! The plant's tags: names, current samples, who wrote them, who wants to know. Shared by all shards; every call here
-//! is short and takes at most one lock at a time of each kind, in the order catalog, slot, sources or changes.
+//! The plant's tags: names, current samples, who wrote them, who wants to know. Shared by all shards; every
+//! call here is short and takes at most one lock at a time of each kind, in the order catalog, slot, sources
+//! or changes.
 
 mod catalog;
 mod changes;
@@ -174,8 +175,8 @@ impl Tags {
         Ok(catalog.add(name, Some(declaration)))
     }
 
-    /// Whether `value` may be written to the tag `name`, which is created if need be; what the tag's type makes of
-    /// it is left in `value`. The checks come in the order that the line protocol lists them.
+    /// Whether `value` may be written to the tag `name`, which is created if need be; what the tag's type
+    /// makes of it is left in `value`. The checks come in the order that the line protocol lists them.
     pub fn admit(&self, name: TagName<'_>, value: &mut Input<'_>) -> Result<Admitted, Refusal> {
         let catalog = self.catalog();
         let Some(tag) = catalog.find(name.as_str()) else {
@@ -284,7 +285,8 @@ impl Tags {
         }
     }
 
-    /// The number of the last write. Taken before a tag is read, it tells which changes the reader may have missed.
+    /// The number of the last write. Taken before a tag is read, it tells which changes the reader may have
+    /// missed.
     pub fn last_number(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
     }
@@ -293,7 +295,8 @@ impl Tags {
         self.sequence.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    /// Find some more of the tags that match `pattern`; at most a slice, so that the caller's turn stays short.
+    /// Find some more of the tags that match `pattern`; at most a slice, so that the caller's turn stays
+    /// short.
     pub fn scan(&self, pattern: Pattern<'_>, scan: &mut Scan) {
         if scan.ended {
             return;

@@ -1,5 +1,5 @@
-//! Names of tags and devices, and the patterns that select tags: parsed once at the edge, trusted from then on.
-//! The rules are those of MQTT topics and topic filters, over a smaller set of characters.
+//! Names of tags and devices, and the patterns that select tags: parsed once at the edge, trusted from then
+//! on. The rules are those of MQTT topics and topic filters, over a smaller set of characters.
 
 use std::fmt;
 

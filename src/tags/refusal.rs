@@ -1,11 +1,12 @@
-//! Why a request was refused though it was well-formed: a policy, a limit, or the state of the tag or its device.
+//! Why a request was refused though it was well-formed: a policy, a limit, or the state of the tag or its
+//! device.
 
 use std::fmt;
 
 use super::value::Kind;
 
-/// A well-formed request that is not carried out. Each protocol maps it to its own wire answer in one function; the
-/// `Display` text is for people.
+/// A well-formed request that is not carried out. Each protocol maps it to its own wire answer in one
+/// function; the `Display` text is for people.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refusal {
     /// No such tag.

@@ -5,8 +5,8 @@ use super::TagId;
 const WORDS: usize = 64;
 /// Tags that one leaf covers: 512 bytes of bits.
 const LEAF_TAGS: usize = WORDS * 64;
-/// Emptied leaves that are kept for the next insertion, so that a set which fills and drains every turn allocates
-/// nothing: at most 4 KiB.
+/// Emptied leaves that are kept for the next insertion, so that a set which fills and drains every turn
+/// allocates nothing: at most 4 KiB.
 const MAX_SPARE_LEAVES: usize = 8;
 
 type Leaf = Box<[u64; WORDS]>;
@@ -193,7 +193,10 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_a_btree_set(
-            steps in prop::collection::vec((any::<bool>(), prop_oneof![0..200_u32, 4_000..4_200_u32, 0..60_000_u32]), 0..300)
+            steps in prop::collection::vec(
+                (any::<bool>(), prop_oneof![0..200_u32, 4_000..4_200_u32, 0..60_000_u32]),
+                0..300,
+            )
         ) {
             let (mut set, mut model) = (TagSet::new(), BTreeSet::new());
             for (insert, id) in steps {

@@ -1,7 +1,7 @@
 //! Who wrote a tag last: devices by the name they gave in `HELLO`, and the tags each of them has written.
 //!
-//! A name is kept for as long as a connection holds it or a tag was last written under it, so what is held here is
-//! bounded by the connections and the tags.
+//! A name is kept for as long as a connection holds it or a tag was last written under it, so what is held
+//! here is bounded by the connections and the tags.
 
 use std::num::NonZeroU32;
 

@@ -1,6 +1,6 @@
-//! The subscriptions of one shard. Distinct patterns live in a trie of levels, each with its subscribers; which
-//! patterns match a tag is found once and cached by tag. Subscribers × tags is stored nowhere: 1,000 clients that
-//! watch `#` of 100,000 tags are one pattern, one cached set and 1,000 entries.
+//! The subscriptions of one shard. Distinct patterns live in a trie of levels, each with its subscribers;
+//! which patterns match a tag is found once and cached by tag. Subscribers × tags is stored nowhere: 1,000
+//! clients that watch `#` of 100,000 tags are one pattern, one cached set and 1,000 entries.
 
 use std::ops::Range;
 
@@ -74,7 +74,8 @@ impl Subscriptions {
         self.system_patterns > 0
     }
 
-    /// Subscribes to changes that are numbered above `since`. Searches the pattern's subscribers, 4 bytes each.
+    /// Subscribes to changes that are numbered above `since`. Searches the pattern's subscribers, 4 bytes
+    /// each.
     pub fn add(&mut self, subscriber: Subscriber, pattern: Pattern<'_>, since: u64) -> (PatternId, Added) {
         let id = match self.find(pattern.as_str()) {
             Some(id) => id,
@@ -109,8 +110,8 @@ impl Subscriptions {
         self.root.find(pattern)
     }
 
-    /// The patterns that match a tag, each once. `name` is asked for only if the tag is not in the cache; it has to be
-    /// the same at each call.
+    /// The patterns that match a tag, each once. `name` is asked for only if the tag is not in the cache; it
+    /// has to be the same at each call.
     pub fn matching<N: AsRef<str>>(&mut self, tag: TagId, name: impl FnOnce() -> N) -> &[PatternId] {
         let found = self.look_up(tag, name);
         self.cache.ids(found)
@@ -122,8 +123,8 @@ impl Subscriptions {
         entry.subscribers.iter().copied().zip(entry.since.iter().copied())
     }
 
-    /// Calls `f` for each subscription that matches a tag, with its subscriber and `since`: more than once for a
-    /// subscriber that has several such. For `name` see [`Subscriptions::matching`].
+    /// Calls `f` for each subscription that matches a tag, with its subscriber and `since`: more than once
+    /// for a subscriber that has several such. For `name` see [`Subscriptions::matching`].
     pub fn for_each_match<N: AsRef<str>>(
         &mut self,
         tag: TagId,
@@ -246,8 +247,8 @@ impl Node {
         }
     }
 
-    /// Appends the patterns that match a name whose levels from here on are `rest`. Two patterns part at a level
-    /// where one is met before the other whatever the name, so equal sets come out as equal lists.
+    /// Appends the patterns that match a name whose levels from here on are `rest`. Two patterns part at a
+    /// level where one is met before the other whatever the name, so equal sets come out as equal lists.
     fn collect(&self, rest: Option<&str>, wild: bool, ids: &mut Vec<PatternId>) {
         if wild {
             ids.extend(self.below);
@@ -427,7 +428,7 @@ mod tests {
                         let hits = |text: &str| pattern(text).matches(TagName::parse(name).unwrap());
                         let mut want: Vec<_> = model.iter().filter(|(text, ..)| hits(text)).collect();
                         want.sort_unstable_by_key(|(_, subscriber, since)| (*subscriber, *since));
-                        let want: Vec<_> = want.iter().map(|(_, subscriber, since)| (*subscriber, *since)).collect();
+                        let want: Vec<_> = want.iter().map(|&&(_, who, since)| (who, since)).collect();
                         prop_assert_eq!(matches(&mut subscriptions, tag, name), want);
                         // Equal sets came out as equal lists: none is cached twice.
                         let mut distinct = BTreeSet::new();
@@ -437,7 +438,8 @@ mod tests {
                     },
                 }
                 prop_assert_eq!(subscriptions.count(), model.len());
-                prop_assert_eq!(subscriptions.wants_system(), model.iter().any(|(text, ..)| text.starts_with('$')));
+                let system = model.iter().any(|(text, ..)| text.starts_with('$'));
+                prop_assert_eq!(subscriptions.wants_system(), system);
             }
         }
     }

@@ -58,8 +58,8 @@ fn long_replies_go_on_after_a_half_close() {
     assert_eq!(lines[lines.len() - 1], "OK last");
 }
 
-/// Closing with unread input would turn the last words into a reset, which a sender meets when it goes on sending.
-/// The client panics on one.
+/// Closing with unread input would turn the last words into a reset, which a sender meets when it goes on
+/// sending. The client panics on one.
 #[test]
 fn a_megabyte_without_an_end_of_line() {
     let server = Server::start();

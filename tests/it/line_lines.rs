@@ -268,7 +268,8 @@ fn quit_answers_and_closes() {
     check(
         "",
         "
-        # The client has not half-closed: the end is the server's doing. Whoever goes on sending meets no reset.
+        # The client has not half-closed: the end is the server's doing.
+        # Whoever goes on sending meets no reset.
         > QUIT
         < OK
         > PING

@@ -108,6 +108,9 @@ fn tags_of_a_device_that_left_are_uncertain() {
                 p< OK
                 p> SET other 3 good 9
                 p< OK
+                # Of what has no value there is nothing to doubt: null is only ever bad.
+                p> SET broken null bad 10
+                p< OK
                 # No longer its own.
                 > SET hall/b 20 good 80
                 < OK
@@ -122,11 +125,12 @@ fn tags_of_a_device_that_left_are_uncertain() {
                 {leave}
                 < UPD hall/a 1 uncertain 7
                 > READ #
+                < VAL broken null bad 10
                 < VAL hall/a 1 uncertain 7
                 < VAL hall/b 20 good 80
                 < VAL hall/c 30 good 90
                 < VAL other 3 uncertain 9
-                < OK 4
+                < OK 5
                 # It comes back and reports.
                 q> HELLO press3
                 q< OK lumina 1
@@ -197,6 +201,19 @@ fn a_silent_device_is_doubted_until_it_reports_again() {
         < OK 1 uncertain 8
         ",
     );
+}
+
+/// Whatever a device sends shows that it is alive.
+#[test]
+fn a_device_that_sends_anything_is_not_silent() {
+    let server = Server::start();
+    let (mut busy, mut silent) = (server.client(), server.client());
+    for (client, name) in [(&mut busy, "busy"), (&mut silent, "silent")] {
+        assert_eq!(client.ask_one(&format!("HELLO {name} 1s")), "OK lumina 1");
+        assert_eq!(client.ask_one(&format!("SET {name} 1 good 7")), "OK");
+    }
+    until("the silent one is doubted", || busy.ask_one("GET silent") == "OK 1 uncertain 7");
+    assert_eq!(busy.ask_one("GET busy"), "OK 1 good 7");
 }
 
 /// A device that lost its connection and comes back must not be doubted because the old one dies later.

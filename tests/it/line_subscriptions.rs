@@ -253,6 +253,37 @@ fn updates_between_pipelined_replies() {
     assert!(updated.iter().all(|value| *value >= WRITES - TAGS), "missed: {updated:?}");
 }
 
+/// What a `VAL` has shown is not told again, although it may be dealt out only after that.
+#[test]
+fn a_change_before_the_subscription_is_not_told_again() {
+    let server = Server::start();
+    let (mut reader, mut writer) = (server.client(), server.client());
+    assert_eq!(reader.ask_one("SUB other"), "OK 0");
+    for round in (0..200).step_by(2) {
+        // On one connection, and so in one turn.
+        reader.send(format!("SET t {round} good 7\nSUB t\nPING\n"));
+        for expected in ["OK", &format!("VAL t {round} good 7"), "OK 1", "OK"] {
+            reader.expect(expected);
+        }
+        assert_eq!(reader.ask_one("UNSUB t"), "OK");
+        // On two, both before the server looks.
+        let next = round + 1;
+        server.freeze();
+        writer.send(format!("SET t {next} good 7\n"));
+        reader.send("SUB t\n");
+        server.signal(rustix::process::Signal::CONT);
+        writer.expect("OK");
+        let reply = reader.reply();
+        if !reply.contains(&format!("VAL t {next} good 7")) {
+            reader.expect_update(&format!("UPD t {next} good 7"));
+        }
+        for request in ["PING", "UNSUB t"] {
+            assert_eq!(reader.ask_one(request), "OK");
+        }
+        assert!(reader.updates_left().is_empty(), "round {round}: {:?}", reader.updates_left());
+    }
+}
+
 #[test]
 fn a_server_tag_can_be_followed() {
     let server = Server::start();

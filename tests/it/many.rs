@@ -167,6 +167,38 @@ fn subscribers_that_do_not_read() {
     }
 }
 
+/// A reply of many slices, while changes for the same connection come in without a pause: none of them may
+/// get between its lines (the client checks that), and none may be lost for having waited.
+#[test]
+fn updates_wait_for_the_end_of_a_long_reply() {
+    const TAGS: usize = 10_000;
+    const READS: usize = 10;
+    const HOT: usize = 10;
+    const WRITES: usize = 20_000;
+    let server = Server::start();
+    server.fill(TAGS);
+    let (mut reader, mut writer) = (server.client(), server.client());
+    assert_eq!(reader.ask_one("SUB hot/+"), "OK 0");
+    reader.send("READ plant/#\n".repeat(READS));
+    let writes: String = (1..=WRITES).map(|n| format!("SET hot/{} {n} good {n}\n", n % HOT)).collect();
+    let sender = writer.send_aside(writes.into_bytes());
+    for _ in 0..READS {
+        assert_eq!(reader.reply().len(), TAGS + 1);
+    }
+    for _ in 0..WRITES {
+        assert_eq!(writer.reply_line(), "OK");
+    }
+    sender.join().expect("the sender got through");
+    let mut newest = [0; HOT];
+    while newest.iter().sum::<usize>() < (WRITES - HOT + 1..=WRITES).sum() {
+        let line = reader.update();
+        let value: usize = line.rsplit(' ').next().and_then(|time| time.parse().ok()).expect("a time");
+        assert_eq!(line, format!("UPD hot/{} {value} good {value}", value % HOT));
+        assert!(value > newest[value % HOT], "{line} after {}", newest[value % HOT]);
+        newest[value % HOT] = value;
+    }
+}
+
 /// Many clients, each with its own tags and with everybody's: what is confirmed is never lost.
 #[test]
 fn writers_side_by_side() {

@@ -11,7 +11,7 @@ const FILE_LINES_SOFT: usize = 600;
 
 /// Module of the architecture, what it may import besides itself and outside crates. `*` is anything below
 /// the modules named after it.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("metrics", &[]),
     ("web", &[]),
@@ -23,6 +23,7 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("storage", &["base", "tags"]),
     ("reactor", &["base", "tags::changes", "engine", "metrics", "security::tls"]),
     ("simulation", &["base", "metrics", "web", "tags", "security", "engine", "protocols", "drivers"]),
+    ("fuzz", &["base", "metrics", "web", "tags", "security", "engine", "protocols", "drivers"]),
     ("config", &["*", "server", "cli"]),
     ("server", &["*", "cli"]),
     ("cli", &["*"]),
@@ -178,7 +179,8 @@ fn the_scanner_finds_what_is_there() {
         "fn f() {}\n#[cfg(test)]\nmod tests {\n    use crate::cli;\n    mod inner {\n    }\n}\nfn g() {}\n";
     assert_eq!(code_of(tested), "fn f() {}\nfn g() {}\n");
 
-    let apart = "mod line;\n#[cfg(test)]\npub(crate) mod rig;\n#[cfg(test)]\nmod tests {\n}\n".to_owned();
+    let only = "#[cfg(any(test, feature = \"simulation\"))]";
+    let apart = format!("mod line;\n{only}\npub(crate) mod rig;\n#[cfg(test)]\nmod tests {{\n}}\n");
     let parent = |name| test_modules(&SourceFile::new(name, apart.clone()));
     assert_eq!(parent("src/engine/mod.rs"), ["src/engine/rig.rs", "src/engine/rig/"]);
     assert_eq!(parent("src/engine/session.rs"), ["src/engine/session/rig.rs", "src/engine/session/rig/"]);
@@ -336,13 +338,17 @@ fn has_word(text: &str, word: &str) -> bool {
     })
 }
 
+fn is_for_tests(attribute: &str) -> bool {
+    attribute == "#[cfg(test)]" || attribute.starts_with("#[cfg(any(test, ")
+}
+
 /// Without comments, and without `#[cfg(test)]` modules of the top level: tests may know more. Formatted code
 /// ends such a module with the first brace in its own column.
 fn code_of(text: &str) -> String {
     let mut code = String::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        if line == "#[cfg(test)]" {
+        if is_for_tests(line) {
             if lines.next().is_some_and(|line| line.ends_with('{')) {
                 lines.by_ref().find(|line| *line == "}");
             }
@@ -391,14 +397,15 @@ fn files(folder: &str) -> Vec<SourceFile> {
     found
 }
 
-/// The files that `file` takes in only for tests, by `#[cfg(test)] mod name;`, without what comes after the name.
+/// The files that `file` takes in only for tests, by `#[cfg(test)] mod name;`, without what comes after the
+/// name.
 fn test_modules(file: &SourceFile) -> Vec<String> {
     let folder = match file.name.rsplit_once('/') {
         Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder,
         _ => file.name.trim_end_matches(".rs"),
     };
     let lines = file.text.lines().zip(file.text.lines().skip(1));
-    let modules = lines.filter(|(line, _)| line.trim() == "#[cfg(test)]").filter_map(|(_, next)| {
+    let modules = lines.filter(|(line, _)| is_for_tests(line.trim())).filter_map(|(_, next)| {
         let name = next.trim().strip_suffix(';')?.rsplit_once("mod ")?.1;
         Some([format!("{folder}/{name}.rs"), format!("{folder}/{name}/")])
     });

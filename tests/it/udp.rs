@@ -109,7 +109,8 @@ fn a_reply_is_cut_at_line_ends_into_eight_datagrams_at_most() {
     assert_eq!(lines.next(), Some("OK b"));
 }
 
-/// Whoever forges a sender's address gets it 8 datagrams for one of its own, and what is not answered is not done.
+/// Whoever forges a sender's address gets it 8 datagrams for one of its own, and what is not answered is not
+/// done.
 #[test]
 fn no_datagram_is_answered_with_more_than_eight() {
     let server = start();

@@ -80,7 +80,7 @@ impl Object<'_> {
     /// A value as the line protocol prints it. What JSON has no number for (`nan`, `inf`, `-inf`) is a
     /// string.
     fn value(&mut self, key: &str, field: &str) {
-        let value = Input::parse(field.as_bytes()).map(Input::into_value);
+        let value = Input::parse(field).map(Input::into_value);
         match value {
             Ok(Value::Float(float)) if !float.is_finite() => self.text(key, field),
             Ok(value) => {

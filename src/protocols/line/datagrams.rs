@@ -1,5 +1,5 @@
-//! The line protocol in datagrams. A datagram holds whole lines, and its replies go back in a few datagrams that are cut
-//! at line ends: never more than 8, so that a forged sender's address cannot be flooded.
+//! The line protocol in datagrams. A datagram holds whole lines, and its replies go back in a few datagrams
+//! that are cut at line ends: never more than 8, so that a forged sender's address cannot be flooded.
 
 use std::net::SocketAddr;
 
@@ -38,8 +38,8 @@ struct DatagramLine {
 /// Output that is packed into datagrams.
 #[derive(Clone, Copy, Default)]
 struct Packed {
-    /// Where each full datagram ends.
-    cuts: [usize; MOST_DATAGRAMS],
+    /// Where each full datagram ends. All of them fit 16 bits, and a session stays small.
+    cuts: [u16; MOST_DATAGRAMS],
     /// How many datagrams are full.
     full: usize,
     /// Where the last datagram, which is not full, ends.
@@ -108,7 +108,7 @@ impl DatagramLine {
     }
 
     fn take(&mut self, cx: &mut Context<'_>, packed: Packed) {
-        packed.cuts[self.packed.full..packed.full].iter().for_each(|&cut| cx.cut(cut));
+        packed.cuts[self.packed.full..packed.full].iter().for_each(|&cut| cx.cut(cut.into()));
         self.packed = packed;
     }
 }
@@ -116,7 +116,7 @@ impl DatagramLine {
 impl Packed {
     /// Where the last datagram begins.
     fn last(&self) -> usize {
-        self.full.checked_sub(1).map_or(0, |before| self.cuts[before])
+        self.full.checked_sub(1).map_or(0, |before| self.cuts[before].into())
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -131,7 +131,7 @@ impl Packed {
                 if self.full + 1 == MOST_DATAGRAMS || end - self.end > DATAGRAM_BYTES {
                     return None;
                 }
-                self.cuts[self.full] = self.end;
+                self.cuts[self.full] = self.end as u16;
                 self.full += 1;
             }
             self.end = end;

@@ -1,7 +1,8 @@
-//! The Lumina line protocol, version 1: what a device maker implements with `printf` and a person types with `nc`.
+//! The Lumina line protocol, version 1: what a device maker implements with `printf` and a person types with
+//! `nc`.
 //!
-//! Here is the session: what each request does. `request` is the table of requests and their parsing, `fault` the
-//! answers to what is wrong, `listing` the replies of many lines.
+//! Here is the session: what each request does. `request` is the table of requests and their parsing, `fault`
+//! the answers to what is wrong, `listing` the replies of many lines.
 
 mod datagrams;
 mod fault;
@@ -32,13 +33,15 @@ pub const PROTOCOL: Protocol = Protocol {
     scheme: "line",
     summary: "Lumina's own: one request a line, for printf and nc",
     transport: Transport::Stream,
+    framed: true,
     default_port: 5000,
     listener: |section| Box::new(LineListener::configure(section)),
     specimens: &[
         b"HELLO press3 10s\r\nSET line1/press3/temperature 81.5\r\nGET line1/press3/temperature\n",
         b"SET a/b \"off \\\"line\\\" \\u00e9\" uncertain 1763798401123\nSET a/b null bad\nSET a/n -7 5\n",
         b"SUB a/#\nSET a/b true\nREAD +/b\nLIST #\nUNSUB a/#\nUNSUB a/#\n",
-        b"ping  as it stands \n\n \t\nTIME\nINFO\nHELP\nAUTH u s\nNOPE\n\xff\nSET a/b warm\nGET a//b\nQUIT\nPING\n",
+        b"ping  as it stands \n\n \t\nTIME\nINFO\nHELP\nAUTH u s\nNOPE\n\xff\nSET a/b warm\nGET a//b\n",
+        b"PING\nQUIT\nPING\n",
     ],
     recode: |input, out| {
         let end = input.iter().position(|&byte| byte == b'\n')?;
@@ -50,8 +53,9 @@ pub const PROTOCOL: Protocol = Protocol {
 /// The row of the table for datagrams.
 pub const DATAGRAM_PROTOCOL: Protocol = Protocol {
     scheme: "line+udp",
-    summary: "the line protocol in datagrams: requests that stand for themselves, replies of at most 8 datagrams",
+    summary: "the line protocol in datagrams, each for itself; a reply has at most 8",
     transport: Transport::Datagram,
+    framed: true,
     default_port: 5000,
     listener: |section| Box::new(datagrams::Listener(LineListener::configure(section))),
     specimens: &[
@@ -77,8 +81,8 @@ fn recode_line(line: &[u8], out: &mut Vec<u8>) {
 pub const DEFAULT_MAX_LINE: usize = 4_096;
 /// The largest `max_line`: a partial line must leave the scratch buffer room for a read.
 const LARGEST_MAX_LINE: i64 = 16 * 1024;
-/// What a reply needs besides a value's text: verb, name, quality, time.
-const REPLY_FRAME_BYTES: usize = 384;
+/// What a reply needs besides a value's text: verb, name, quality, time; or all of `HELP` or `INFO`.
+const REPLY_FRAME_BYTES: usize = 2 * 1024;
 /// A byte of text may be printed as `\u001f`.
 const LONGEST_ESCAPE_BYTES: usize = 6;
 

@@ -1,5 +1,5 @@
-//! The requests of the line protocol: one table that drives parsing, `HELP` and the tests; parsed into strict types,
-//! and printed for those who send them.
+//! The requests of the line protocol: one table that drives parsing, `HELP` and the tests; parsed into strict
+//! types, and printed for those who send them.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -222,8 +222,8 @@ impl<'a> Fields<'a> {
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// The first field of a text without leading blanks, and what follows it, without leading blanks. A field that
-/// begins with a quote runs to its closing quote and on to the next blank.
+/// The first field of a text without leading blanks, and what follows it, without leading blanks. A field
+/// that begins with a quote runs to its closing quote and on to the next blank.
 pub fn next_field(text: &str) -> Option<(&str, &str)> {
     if text.is_empty() {
         return None;
@@ -244,8 +244,8 @@ pub fn next_field(text: &str) -> Option<(&str, &str)> {
     Some((&text[..end], text[end..].trim_start_matches(BLANKS)))
 }
 
-/// Parse a line of a stream, without its end. `None`: there are only blanks in it. The checks come in the order that
-/// the protocol demands; those that need the server's state are made later.
+/// Parse a line of a stream, without its end. `None`: there are only blanks in it. The checks come in the
+/// order that the protocol demands; those that need the server's state are made later.
 pub fn parse(line: &[u8]) -> Result<Option<Request<'_>>, Fault> {
     parse_on(Transport::Stream, line)
 }
