@@ -1,0 +1,203 @@
+//! The figures, one function each, and what each must reach.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::Outcome;
+use super::compare::{MANY, median};
+use super::load::Fleet;
+use super::report::{self, KIB, MIB, Row};
+use super::server::Server;
+use super::setup::Setup;
+use super::talk::{Talk, Tongue};
+
+const PIPELINED: usize = 16;
+
+/// What a ratio of a server with itself may be off by.
+const NOISE: f64 = 0.03;
+
+/// Few and many connections at once, and what else a process has open.
+const DESCRIPTORS: u64 = 11_200;
+
+const TAGS: usize = 1_000_000;
+
+pub type Figure = fn(&Setup) -> Outcome<Vec<Row>>;
+
+/// In the order of the table. The name is for `--only`.
+pub const FIGURES: [(&str, Figure); 8] = [
+    ("noise", noise),
+    ("turn", round_trip),
+    ("pipelined", pipelined),
+    ("growth", growth),
+    ("idle", idle_connections),
+    ("fresh", fresh),
+    ("tags", tags),
+    ("start", size_and_start),
+];
+
+/// The bare echo against a second one: what is left of ratios that have no reason to be other than 1.
+fn noise(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "noise: the bare echo against itself, 50 connections";
+    const PIPELINED_FIGURE: &str = "noise: the same, 16 pipelined";
+    const GROWTH_FIGURE: &str = "noise: its growth against its own growth";
+    if setup.bare.is_none() {
+        return skip(&[FIGURE, PIPELINED_FIGURE, GROWTH_FIGURE], "--bare");
+    }
+    let single = setup.compare(Tongue::Echo, Tongue::Echo, 1)?;
+    let batch = setup.compare(Tongue::Echo, Tongue::Echo, PIPELINED)?;
+    let growth = setup.compare_growth(Tongue::Echo, Tongue::Echo)?;
+    Ok(vec![
+        Row::even(FIGURE, single.ratio, NOISE).made_of(single.of_time()),
+        Row::even(PIPELINED_FIGURE, batch.ratio, NOISE).made_of(batch.of_time()),
+        Row::even(GROWTH_FIGURE, growth.ratio, NOISE).made_of(growth.of_growth()),
+    ])
+}
+
+fn round_trip(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "server CPU per SET/GET round trip, 50 connections, against the bare echo";
+    if setup.lumina.is_none() || setup.bare.is_none() {
+        return skip(&[FIGURE], "--lumina and --bare");
+    }
+    let found = setup.compare(Tongue::Line, Tongue::Echo, 1)?;
+    Ok(vec![Row::at_most(FIGURE, found.ratio, 1.15, report::times).made_of(found.of_time())])
+}
+
+fn pipelined(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "server CPU per SET/GET, 50 connections, 16 pipelined, against Redis";
+    if setup.lumina.is_none() || setup.redis.is_none() {
+        return skip(&[FIGURE], "--lumina and --redis");
+    }
+    let found = setup.compare(Tongue::Line, Tongue::Resp, PIPELINED)?;
+    Ok(vec![Row::at_most(FIGURE, found.ratio, 0.6, report::times).made_of(found.of_time())])
+}
+
+fn growth(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "growth of CPU per operation from 1,000 to 10,000 connections, against the echo's";
+    if setup.lumina.is_none() || setup.bare.is_none() {
+        return skip(&[FIGURE], "--lumina and --bare");
+    }
+    if setup.descriptors < DESCRIPTORS {
+        return skip(&[FIGURE], "a hard limit of 11,200 descriptors");
+    }
+    let found = setup.compare_growth(Tongue::Line, Tongue::Echo)?;
+    Ok(vec![Row::at_most(FIGURE, found.ratio, 1.1, report::times).made_of(found.of_growth())])
+}
+
+fn idle_connections(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "user-space memory per idle connection, 10,000 that sent one PING each";
+    if setup.lumina.is_none() {
+        return skip(&[FIGURE], "--lumina");
+    }
+    if setup.descriptors < DESCRIPTORS {
+        return skip(&[FIGURE], "a hard limit of 11,200 descriptors");
+    }
+    let server = setup.serve(Tongue::Line)?;
+    server.settle()?;
+    let fresh = server.memory()?.anonymous;
+    let fleet = Fleet::connect(server.address, MANY, Talk::new(Tongue::Line, 1), setup.cores.apart)?;
+    server.settle()?;
+    let held = server.memory()?.anonymous.saturating_sub(fresh);
+    drop(fleet);
+    Ok(vec![Row::at_most(FIGURE, held as f64 / MANY as f64, 256.0, report::bytes)])
+}
+
+fn fresh(setup: &Setup) -> Outcome<Vec<Row>> {
+    const RESIDENT: &str = "a fresh server: resident";
+    const ANONYMOUS: &str = "a fresh server: its anonymous part";
+    let Some(program) = &setup.lumina else {
+        return skip(&[RESIDENT, ANONYMOUS], "--lumina");
+    };
+    let server = Server::lumina(&setup.cores, program, &["--listen", "line://127.0.0.1:0"], &setup.work)?;
+    server.settle()?;
+    let memory = server.memory()?;
+    Ok(vec![
+        Row::at_most(RESIDENT, memory.resident as f64, 3.0 * MIB, report::bytes),
+        Row::at_most(ANONYMOUS, memory.anonymous as f64, 512.0 * KIB, report::bytes),
+    ])
+}
+
+fn tags(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "memory per tag at 1,000,000 tags, name included";
+    if setup.lumina.is_none() {
+        return skip(&[FIGURE], "--lumina");
+    }
+    let server = setup.serve(Tongue::Line)?;
+    server.settle()?;
+    let fresh = server.memory()?.anonymous;
+    let mut stream = TcpStream::connect(server.address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    create_tags(&mut stream)?;
+    server.settle()?;
+    let held = server.memory()?.anonymous.saturating_sub(fresh);
+    read_some_back(&mut stream)?;
+    let detail = format!("names of {} bytes", tag_name(0).len());
+    Ok(vec![Row::at_most(FIGURE, held as f64 / TAGS as f64, 200.0, report::bytes).made_of(detail)])
+}
+
+fn size_and_start(setup: &Setup) -> Outcome<Vec<Row>> {
+    const SIZE: &str = "binary, stripped";
+    const START: &str = "from exec to listening";
+    let Some(program) = &setup.lumina else {
+        return skip(&[SIZE, START], "--lumina");
+    };
+    let mut starts = Vec::new();
+    for _ in 0..setup.plan.starts {
+        let server = Server::lumina(&setup.cores, program, &["--listen", "line://127.0.0.1:0"], &setup.work)?;
+        starts.push(server.start.as_secs_f64() * 1000.0);
+    }
+    let detail = format!("median of {}", starts.len());
+    Ok(vec![
+        Row::at_most(SIZE, fs::metadata(program)?.len() as f64, 2.0 * MIB, report::bytes),
+        Row::at_most(START, median(starts), 20.0, report::milliseconds).made_of(detail),
+    ])
+}
+
+fn create_tags(stream: &mut TcpStream) -> Outcome<()> {
+    /// Lines in one write: their replies are far smaller than a socket buffer, so neither side can block.
+    const CHUNK: usize = 500;
+    let mut request = String::new();
+    let mut reply = vec![0; CHUNK * 3];
+    for first in (0..TAGS).step_by(CHUNK) {
+        request.clear();
+        for tag in first..first + CHUNK {
+            request += &format!("SET {} {}.5\n", tag_name(tag), tag % 1000);
+        }
+        stream.write_all(request.as_bytes())?;
+        stream.read_exact(&mut reply).map_err(|e| format!("tags from {first}: {e}"))?;
+        if reply.chunks(3).any(|line| line != b"OK\n") {
+            return Err(format!("tags from {first}: {:?}", String::from_utf8_lossy(&reply[..120])).into());
+        }
+    }
+    Ok(())
+}
+
+fn read_some_back(stream: &mut TcpStream) -> Outcome<()> {
+    for tag in (0..TAGS).step_by(TAGS / 1000) {
+        stream.write_all(format!("GET {}\n", tag_name(tag)).as_bytes())?;
+        let mut line = [0; 256];
+        let mut count = 0;
+        while !line[..count].ends_with(b"\n") {
+            match stream.read(&mut line[count..])? {
+                0 => return Err("the server closed the connection that made the tags".into()),
+                more => count += more,
+            }
+        }
+        if !line.starts_with(format!("OK {}.5 good ", tag % 1000).as_bytes()) {
+            return Err(format!("{}: {:?}", tag_name(tag), String::from_utf8_lossy(&line[..count])).into());
+        }
+    }
+    Ok(())
+}
+
+/// `plant1/line07/machine123/tag0042`: 100 tags a machine, 100 machines a line, 25 lines a plant.
+fn tag_name(tag: usize) -> String {
+    let (machine, line) = (tag / 100, tag / 10_000);
+    format!("plant{}/line{:02}/machine{}/tag{:04}", 1 + line / 25, line % 25, 100 + machine % 100, tag % 100)
+}
+
+fn skip(figures: &[&str], wants: &str) -> Outcome<Vec<Row>> {
+    Ok(figures.iter().map(|figure| Row::skipped(figure, &format!("needs {wants}"))).collect())
+}

@@ -1,0 +1,136 @@
+//! Prints the figures of speed and size as one Markdown table, each beside what it must reach.
+//!
+//! The servers run as children on one core, this program drives them from another; their CPU time and memory
+//! come from `/proc`. `scripts/limits` builds everything and calls this:
+//!
+//! `limits --lumina PATH --bare PATH [--redis PATH] [--short] [--strict] [--only FIGURE]… [--trace]`
+//!
+//! Without a server to measure, as `cargo bench` and `cargo test --benches` call it, it ends at once.
+
+#![forbid(unsafe_code)]
+
+mod compare;
+mod figures;
+mod load;
+mod report;
+mod server;
+mod setup;
+mod talk;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use argh::FromArgs;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use compare::{LONG, SHORT};
+use figures::FIGURES;
+use report::Row;
+use server::Cores;
+use setup::{Contention, Setup};
+
+/// An error is a sentence for whoever runs the driver; nothing here can be recovered from.
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// A run that is not at its end by then never will be.
+const RUN_LIMIT: Duration = Duration::from_secs(600);
+
+/// Print the figures of speed and size beside what they must reach.
+#[derive(FromArgs)]
+struct Arguments {
+    /// the server to measure
+    #[argh(option)]
+    lumina: Option<PathBuf>,
+    /// the bare echo that CPU time is held against (benches/bare_echo.rs)
+    #[argh(option)]
+    bare: Option<PathBuf>,
+    /// redis-server, against which pipelining is held
+    #[argh(option)]
+    redis: Option<PathBuf>,
+    /// less of everything, for CI: under 40 s
+    #[argh(switch)]
+    short: bool,
+    /// exit with 1 when a figure is missed, not only when the run fails
+    #[argh(switch)]
+    strict: bool,
+    /// only this figure: noise turn pipelined growth idle fresh tags start (repeatable)
+    #[argh(option)]
+    only: Vec<String>,
+    /// print each pair of windows to standard error
+    #[argh(switch)]
+    trace: bool,
+    /// ignored: cargo bench passes it
+    #[argh(switch)]
+    #[expect(dead_code, reason = "accepted, not used")]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let ours = ["--lumina", "--bare", "--redis", "--help"];
+    if !std::env::args().any(|argument| ours.contains(&argument.as_str())) {
+        println!("limits: no server to measure; run scripts/limits");
+        return ExitCode::SUCCESS;
+    }
+    let arguments: Arguments = argh::from_env();
+    let strict = arguments.strict;
+    match run(arguments) {
+        Ok(rows) if rows.iter().any(Row::failed) => ExitCode::FAILURE,
+        Ok(rows) if strict && rows.iter().any(Row::missed) => ExitCode::FAILURE,
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("limits: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Outcome<Vec<Row>> {
+    let chosen = |name: &str| match arguments.only.is_empty() {
+        // The noise is about this program, not about the server: shown when asked for.
+        true => name != "noise",
+        false => arguments.only.iter().any(|only| only == name),
+    };
+    if let Some(unknown) = arguments.only.iter().find(|only| FIGURES.iter().all(|(name, _)| name != only)) {
+        return Err(format!("no figure is called {unknown}; see --help").into());
+    }
+    let work = std::env::temp_dir().join(format!("lumina-limits-{}", std::process::id()));
+    std::fs::create_dir_all(&work)?;
+    watch::start(RUN_LIMIT, work.clone())?;
+    let setup = Setup {
+        cores: Cores::split()?,
+        lumina: arguments.lumina,
+        bare: arguments.bare,
+        redis: arguments.redis,
+        work,
+        descriptors: raise_descriptor_limit()?,
+        plan: if arguments.short { SHORT } else { LONG },
+        trace: arguments.trace,
+        contention: Contention::default(),
+    };
+    if !setup.cores.apart {
+        eprintln!("limits: one core only: the driver and the servers share it, ratios are less exact");
+    }
+    let begin = Instant::now();
+    let mut rows = Vec::new();
+    for (name, figure) in FIGURES.iter().filter(|(name, _)| chosen(name)) {
+        eprintln!("limits: {:3} s: {name}", begin.elapsed().as_secs());
+        // One that fails does not keep us from the others; its row and the exit code say so.
+        rows.extend(figure(&setup).unwrap_or_else(|error| vec![Row::failure(name, &error.to_string())]));
+    }
+    let busy = setup.contention.percent();
+    eprintln!(
+        "limits: {:3} s: done; the servers waited for their core {busy} % of the time",
+        begin.elapsed().as_secs()
+    );
+    report::print(&rows);
+    Ok(rows)
+}
+
+/// As far as it goes; the servers inherit it.
+fn raise_descriptor_limit() -> Outcome<u64> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(maximum.unwrap_or(u64::MAX))
+}
