@@ -57,6 +57,13 @@ impl Engine {
     /// Send what is owed, a datagram at a time; a peer that is closed is forgotten.
     pub(super) fn send_datagrams<W: Wire>(&mut self, index: usize, wire: &mut W) {
         let link = &mut self.connections[index].link;
+        if link.phase == Phase::Producing {
+            // How the reply is cut is known when all of it is. Who is starved is resumed when there is memory.
+            if !link.flags.starved {
+                self.queue_resume(index);
+            }
+            return;
+        }
         let cuts = link.cuts.as_mut().expect("asked for peers that send datagrams only");
         let listener = usize::from(link.listener.expect("such peers have come to a listener"));
         cuts.0.push(link.output.len());
@@ -73,7 +80,7 @@ impl Engine {
         self.shard.buffers.give_back(&mut link.output);
         if link.phase == Phase::Closing {
             self.drop_now(index, End::Idle, wire);
-        } else if link.phase == Phase::Producing || (!link.input.is_empty() && link.phase == Phase::Reading) {
+        } else if !link.input.is_empty() && link.phase == Phase::Reading {
             self.queue_resume(index);
         }
     }
@@ -92,5 +99,31 @@ impl Engine {
                 self.udp_peers.pop(&known);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::rig::{Rig, RigSettings};
+    use crate::tags::name::TagName;
+    use crate::tags::{Declaration, TagSettings};
+
+    #[test]
+    fn a_reply_that_takes_several_turns_is_cut_when_it_is_whole() {
+        let tags = TagSettings { max_tags: 50_000, ..TagSettings::default() };
+        let mut rig = Rig::with("line+udp", RigSettings { tags, ..RigSettings::default() });
+        for number in 0..50_000 {
+            let name = format!("a/{number:05}{}", if number % 2_500 == 0 { "/x" } else { "" });
+            rig.tags.declare(TagName::parse(&name).unwrap(), Declaration::default()).unwrap();
+        }
+        let peer = "10.0.0.1:40000".parse().unwrap();
+        rig.engine.on_datagram(0, peer, b"PING first\nREAD +/+/x\nREAD +/+/none", &mut rig.lines);
+        rig.settle();
+        let datagrams: Vec<String> =
+            rig.lines.datagrams.drain(..).map(|(_, bytes)| String::from_utf8(bytes).unwrap()).collect();
+        assert_eq!(datagrams.len(), 1, "{datagrams:?}");
+        assert!(datagrams[0].starts_with("OK first\nVAL a/00000/x null bad 0\n"), "{datagrams:?}");
+        assert!(datagrams[0].ends_with("VAL a/47500/x null bad 0\nOK 20\nOK 0\n"), "{datagrams:?}");
+        assert_eq!(rig.engine.buffer_bytes(), 0);
     }
 }
