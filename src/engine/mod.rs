@@ -173,6 +173,10 @@ impl Engine {
         while let Some(index) = self.timers.pop_due(now.tick) {
             self.on_timer(index as usize, wire);
         }
+        if self.stopping {
+            // Sessions that were closed may have asked for successors.
+            self.shard.dials.clear();
+        }
         while let Some(dial) = self.shard.dials.pop_due(now.tick) {
             self.dial(dial, wire);
         }
