@@ -327,7 +327,8 @@ impl Engine {
                 || link.is_behind()
                 || (link.phase == Phase::Reading
                     && (link.flags.readable || (!link.input.is_empty() && !link.flags.partial)));
-            if waits {
+            // Who is starved is resumed when there is memory; before, its turns would be for nothing.
+            if waits && !link.flags.starved {
                 self.queue_resume(index);
             }
         }
