@@ -15,4 +15,6 @@ pub mod metrics;
 pub mod protocols;
 pub mod reactor;
 pub mod server;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 pub mod tags;

@@ -1,6 +1,8 @@
 //! What every other module may use, and what uses none of them.
 
 pub mod log;
+#[cfg(test)]
+pub(crate) mod mutants;
 pub mod section;
 pub mod time;
 pub mod timers;

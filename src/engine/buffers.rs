@@ -1,6 +1,9 @@
 //! Pooled buffers for what a connection cannot get rid of within a turn: a partial frame, refused output. An
 //! idle connection owns none.
 
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
+
 /// The sizes that buffers come in. What is longer than the longest (nothing, in the protocols at hand) is
 /// allocated as needed and not pooled.
 const CLASS_BYTES: [usize; 5] = [256, 1_024, 4_096, 16_384, 65_536];
@@ -70,6 +73,10 @@ impl Buffers {
     pub(super) fn give_back(&mut self, buffer: &mut Vec<u8>) {
         let mut buffer = std::mem::take(buffer);
         let bytes = buffer.capacity();
+        #[cfg(test)]
+        if bytes > 0 && mutants::strikes(Mutant::LeakedBuffer) {
+            return;
+        }
         self.taken_bytes -= bytes;
         if let Some(class) = CLASS_BYTES.iter().position(|&class| class == bytes) {
             if self.free_bytes + bytes <= POOL_BYTES {

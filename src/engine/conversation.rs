@@ -4,6 +4,8 @@ use super::connection::{Connection, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES
 use super::context::Context;
 use super::session::{ConnKey, Consumed, End, Flow, Session, Wire};
 use super::{Engine, SCRATCH_BYTES};
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::base::time::Tick;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -294,6 +296,11 @@ impl Engine {
         let link = &mut connection.link;
         let now = self.shard.now.tick;
         if link.flags.writable && !link.output.is_empty() {
+            #[cfg(test)]
+            if mutants::strikes(Mutant::FlushOutOfOrder) {
+                let first = link.output.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+                link.output.rotate_left(first);
+            }
             match wire.send(key, &link.output) {
                 Ok(count) => {
                     self.shard.metrics.bytes_out.add(count as u64);
@@ -328,7 +335,8 @@ impl Engine {
                 || link.is_behind()
                 || (link.phase == Phase::Reading
                     && (link.flags.readable || (!link.input.is_empty() && !link.flags.partial)));
-            if waits {
+            // Who is starved is resumed when there is memory; before, its turns would be for nothing.
+            if waits && !link.flags.starved {
                 self.queue_resume(index);
             }
         }
@@ -365,6 +373,10 @@ impl Engine {
     }
 
     pub(super) fn queue_resume(&mut self, index: usize) {
+        #[cfg(test)]
+        if mutants::strikes(Mutant::ForgottenResume) {
+            return;
+        }
         let flags = &mut self.connections[index].link.flags;
         if !std::mem::replace(&mut flags.in_resume, true) {
             self.resume.push(index as u32);

@@ -58,8 +58,11 @@ impl Engine {
     pub(super) fn send_datagrams<W: Wire>(&mut self, index: usize, wire: &mut W) {
         let link = &mut self.connections[index].link;
         if link.phase == Phase::Producing {
-            // A reply is cut when all of it is known.
-            return self.queue_resume(index);
+            // How the reply is cut is known when all of it is. Who is starved is resumed when there is memory.
+            if !link.flags.starved {
+                self.queue_resume(index);
+            }
+            return;
         }
         let cuts = link.cuts.as_mut().expect("asked for peers that send datagrams only");
         let listener = usize::from(link.listener.expect("such peers have come to a listener"));

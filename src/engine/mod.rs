@@ -179,6 +179,10 @@ impl Engine {
         while let Some(index) = self.timers.pop_due(now.tick) {
             self.on_timer(index as usize, wire);
         }
+        if self.stopping {
+            // Sessions that were closed may have asked for successors.
+            self.shard.dials.clear();
+        }
         while let Some(dial) = self.shard.dials.pop_due(now.tick) {
             self.dial(dial, wire);
         }
@@ -230,10 +234,6 @@ impl Engine {
     }
 
     fn dial<W: Wire>(&mut self, dial: Dial, wire: &mut W) {
-        // A session may have asked for its successor when the stop ended it.
-        if self.stopping {
-            return;
-        }
         let now = self.shard.now.tick;
         let mut link = Link::new(dial.to.address, None, now);
         link.phase = Phase::Dialling;

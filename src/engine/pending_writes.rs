@@ -3,6 +3,8 @@
 use slab::Slab;
 
 use super::session::ConnKey;
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::tags::value::Value;
 use crate::tags::{Limit, Refusal, TagId};
 
@@ -64,6 +66,10 @@ impl PendingWrites {
     pub(super) fn settle(&mut self, ticket: Ticket) -> Option<ConnKey> {
         let index = ticket.index as usize;
         self.pending.get(index).filter(|pending| pending.serial == ticket.serial)?;
+        #[cfg(test)]
+        if mutants::strikes(Mutant::TicketSettledTwice) {
+            return Some(self.pending[index].asker);
+        }
         Some(self.pending.remove(index).asker)
     }
 

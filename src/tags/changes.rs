@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::{TagId, TagSet};
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 
 /// The dirty sets of all shards.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ impl Changes {
 
     /// Let every shard that has subscriptions know.
     pub(super) fn mark(&self, tag: TagId) {
+        #[cfg(test)]
+        if mutants::strikes(Mutant::LostMark) {
+            return;
+        }
         for inbox in &self.inboxes {
             if inbox.open.load(Ordering::Acquire) {
                 let mut dirty = inbox.lock();

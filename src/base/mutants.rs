@@ -1,0 +1,51 @@
+//! Bugs that a test can plant: proof that the simulation would notice them. Only in tests; the hooks in the engine
+//! compile to nothing elsewhere.
+
+use std::cell::Cell;
+
+/// A bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// A change is written, and no shard is told.
+    LostMark,
+    /// A connection that should go on next turn is not remembered.
+    ForgottenResume,
+    /// Lines leave in another order than they were put.
+    FlushOutOfOrder,
+    /// The memory of a buffer is neither pooled nor struck off the account.
+    LeakedBuffer,
+    /// A ticket that was settled can be settled again.
+    TicketSettledTwice,
+}
+
+thread_local! {
+    /// The bug of this thread, how rare it is, and how often it might have struck.
+    static PLANTED: Cell<Option<(Mutant, u32, u32)>> = const { Cell::new(None) };
+}
+
+/// Plant a bug in this thread, which strikes once in `one_in` times, until the guard is dropped.
+pub(crate) fn plant(mutant: Mutant, one_in: u32) -> Planted {
+    PLANTED.set(Some((mutant, one_in, 0)));
+    Planted
+}
+
+/// A bug is there.
+#[must_use = "the bug is gone when this is dropped"]
+pub(crate) struct Planted;
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        PLANTED.set(None);
+    }
+}
+
+/// Whether this bug strikes now.
+pub(crate) fn strikes(mutant: Mutant) -> bool {
+    match PLANTED.get() {
+        Some((planted, one_in, count)) if planted == mutant => {
+            PLANTED.set(Some((planted, one_in, count + 1)));
+            (count + 1) % one_in == 0
+        }
+        _ => false,
+    }
+}

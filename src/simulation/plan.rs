@@ -1,0 +1,80 @@
+//! What a world is made of: all of it drawn from the seed.
+
+use std::time::Duration;
+
+use super::random::Random;
+
+/// The cast and the settings of one world.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How long there is life, before all comes to rest.
+    pub busy_us: u64,
+    /// Devices with `HELLO`.
+    pub devices: usize,
+    /// Tags of each device, at most.
+    pub tags_each: usize,
+    /// Subscribers who read at once.
+    pub fast: usize,
+    /// Subscribers who do not.
+    pub slow: usize,
+    /// Peers who send requests and their end.
+    pub half_closers: usize,
+    /// Talkers of garbage.
+    pub noises: usize,
+    /// Whether there is a polled device, and a driver for it.
+    pub polled: bool,
+    /// Writers of its tags.
+    pub operators: usize,
+    /// Peers by datagrams.
+    pub datagram_peers: usize,
+    /// Whether a second engine dials the first.
+    pub reporter: bool,
+    /// `buffer_memory`
+    pub buffer_memory: usize,
+    /// `max_connections`
+    pub max_connections: usize,
+    /// `max_udp_peers`
+    pub max_udp_peers: usize,
+    /// `max_subscriptions`
+    pub max_subscriptions: usize,
+    /// `write_stall`
+    pub write_stall: Duration,
+    /// `frame_timeout`
+    pub frame_timeout: Duration,
+    /// `stale_after` of the listener
+    pub stale_after: Option<Duration>,
+    /// The mean time between two faults of the world.
+    pub fault_us: u64,
+}
+
+impl Plan {
+    /// Whether the buffers are so small that peers may be closed for it.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.buffer_memory < 1024 * 1024
+    }
+
+    pub(super) fn draw(random: &mut Random) -> Plan {
+        let polled = random.one_in(2);
+        Plan {
+            busy_us: random.within(400_000..=2_000_000),
+            devices: 1 + random.below(4),
+            tags_each: *random.pick(&[&4, &4, &40]),
+            fast: random.below(3),
+            slow: random.below(3),
+            half_closers: random.below(3),
+            noises: random.below(3) / 2 + random.below(2),
+            polled,
+            operators: if polled { 1 + random.below(3) } else { 0 },
+            datagram_peers: random.below(3),
+            reporter: random.one_in(4),
+            buffer_memory: *random.pick(&[&(16 << 20), &(16 << 20), &(40 << 10), &(96 << 10), &(256 << 10)]),
+            max_connections: *random.pick(&[&1_000, &1_000, &1_000, &5]),
+            max_udp_peers: 1 + random.below(3),
+            max_subscriptions: *random.pick(&[&100, &3]),
+            write_stall: Duration::from_millis(2_500),
+            frame_timeout: Duration::from_millis(2_000),
+            stale_after: *random.pick(&[&None, &None, &Some(Duration::from_millis(150))]),
+            fault_us: *random.pick(&[&20_000, &100_000, &400_000, &60_000_000]),
+        }
+    }
+}

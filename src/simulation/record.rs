@@ -1,0 +1,94 @@
+//! What is known of a world while it runs: the time, what has happened, what was written, what must not be. All of it
+//! stands behind one [`Book`], which peers, sessions and the world itself write to.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::checkers::{Verdict, Violation};
+use super::trace::{Shown, Trace};
+use crate::engine::{End, Ticket};
+
+/// Names a virtual link; never used twice in a world.
+pub type LinkId = usize;
+
+/// The record of one world, shared by all who are in it.
+#[derive(Clone, Default)]
+pub struct Book(Arc<Mutex<Record>>);
+
+/// What is known of a world.
+#[derive(Default)]
+pub struct Record {
+    /// The world's time.
+    pub now_us: u64,
+    /// What happened.
+    pub trace: Trace,
+    /// The newest version of each tag that its writer has sent.
+    pub newest: BTreeMap<String, i64>,
+    /// The newest version of each tag whose `SET` was answered with `OK`.
+    pub confirmed: BTreeMap<String, i64>,
+    /// Why the server ended the conversation on a link.
+    pub ended: BTreeMap<LinkId, End>,
+    /// Links that the world has harmed, so that nothing can be asked of them.
+    pub harmed: BTreeSet<LinkId>,
+    /// Links whose reader stands still for longer than the server bears.
+    pub stuck: BTreeSet<LinkId>,
+    /// The tickets of write orders that drivers were given, by host.
+    pub ordered: HashSet<(usize, Ticket)>,
+    /// The tickets that who asked was told the end of.
+    pub settled: HashSet<(usize, Ticket)>,
+    /// What the worlds have come across: a simulation that never meets a case proves nothing of it.
+    pub met: BTreeMap<String, u64>,
+    /// All comes to rest: nobody begins anything.
+    pub quiet: bool,
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
+}
+
+impl Book {
+    /// The record, for as long as the guard lives; nobody calls another while holding it.
+    pub fn open(&self) -> MutexGuard<'_, Record> {
+        // A panic of the engine is a result of the simulation, and its trace is wanted.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something happened to `who`.
+    pub fn note(&self, who: fmt::Arguments<'_>, what: fmt::Arguments<'_>) {
+        self.open().note(who, what);
+    }
+
+    /// What a checker found.
+    pub fn judge(&self, verdict: Verdict) {
+        self.open().judge(verdict);
+    }
+
+    /// A case was met.
+    pub fn meet(&self, what: impl Into<String>) {
+        self.open().meet(what);
+    }
+}
+
+impl Record {
+    /// Something happened to `who`.
+    pub fn note(&mut self, who: fmt::Arguments<'_>, what: fmt::Arguments<'_>) {
+        self.trace.note(self.now_us, who, what);
+    }
+
+    /// Bytes went from one to another.
+    pub fn note_bytes(&mut self, who: fmt::Arguments<'_>, arrow: &str, bytes: &[u8]) {
+        self.trace.note(self.now_us, who, format_args!("{arrow} {}", Shown(bytes)));
+    }
+
+    /// What a checker found; the first violation is what counts, the others follow from it.
+    pub fn judge(&mut self, verdict: Verdict) {
+        if let Err(violation) = verdict {
+            self.note(format_args!("VIOLATION"), format_args!("{violation}"));
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// A case was met.
+    pub fn meet(&mut self, what: impl Into<String>) {
+        *self.met.entry(what.into()).or_default() += 1;
+    }
+}

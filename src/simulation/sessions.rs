@@ -1,0 +1,216 @@
+//! Sessions of connections that an engine of the world makes itself: the driver of a polled device, and a reporter
+//! that is a client of another engine.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::checkers;
+use super::client::{Asked, Client};
+use super::random::Random;
+use super::record::Book;
+use crate::base::time::{Tick, Timestamp};
+use crate::engine::{Consumed, Context, End, Endpoint, Flow, Session, Ticket, WriteOrder};
+use crate::tags::value::{Quality, Sample, Value};
+use crate::tags::{OwnerId, Refusal, TagId};
+
+/// How long a driver waits for its device's answer.
+const ANSWER_TIME: Duration = Duration::from_millis(700);
+
+/// Carries orders to a polled device, by a protocol of the simulation's own (see `Plc`). It is not a good one: it
+/// answers late, and now and then twice, as a driver with a bug would.
+pub(super) struct Driver {
+    pub(super) host: usize,
+    pub(super) to: Endpoint,
+    pub(super) book: Book,
+    pub(super) random: Random,
+    orders: u64,
+    waiting: VecDeque<Waiting>,
+    /// The last order that was answered.
+    answered: Option<(u64, Ticket)>,
+}
+
+struct Waiting {
+    number: u64,
+    ticket: Ticket,
+    until: Tick,
+}
+
+impl Driver {
+    pub(super) fn new(host: usize, to: Endpoint, book: Book, random: Random) -> Driver {
+        Driver { host, to, book, random, orders: 0, waiting: VecDeque::new(), answered: None }
+    }
+
+    fn on_answer(&mut self, cx: &mut Context<'_>, line: &str) {
+        let mut fields = line.split(' ');
+        let verb = fields.next();
+        let mut number = || fields.next()?.parse::<u64>().ok();
+        let order = number().expect("an answer has the order's number");
+        let result = if verb == Some("A") {
+            let (tag, value) = number().zip(number()).expect("a confirmed order says what was written");
+            let (value, time) = (Value::Int(value as i64), cx.now().wall);
+            cx.report(TagId(tag as u32), Sample { value, quality: Quality::Good, time });
+            Ok(())
+        } else {
+            Err(Refusal::Device("the device says no"))
+        };
+        let at = self.waiting.iter().position(|waiting| waiting.number == order);
+        if let Some(waiting) = at.and_then(|at| self.waiting.remove(at)) {
+            cx.settle(waiting.ticket, result);
+            self.answered = Some((order, waiting.ticket));
+        } else if let Some((_, ticket)) = self.answered.filter(|(answered, _)| *answered == order) {
+            self.book.meet("an order settled again");
+            cx.settle(ticket, result);
+        }
+    }
+}
+
+impl Session for Driver {
+    fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
+        self.book.meet("a driver's connection");
+        cx.attach(OwnerId(0));
+        Flow::Continue
+    }
+
+    fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Consumed {
+        let mut bytes = 0;
+        while let Some(length) = input[bytes..].iter().position(|&byte| byte == b'\n') {
+            let line = String::from_utf8_lossy(&input[bytes..bytes + length]).into_owned();
+            bytes += length + 1;
+            self.on_answer(cx, &line);
+        }
+        Consumed { bytes, flow: Flow::Continue }
+    }
+
+    fn on_write_order(&mut self, cx: &mut Context<'_>, order: WriteOrder) -> Flow {
+        {
+            let mut record = self.book.open();
+            let verdict = checkers::each_order_is_handed_out_once(&mut record, self.host, order.ticket);
+            record.judge(verdict);
+        }
+        match self.random.below(40) {
+            0 => return Flow::Close(End::Violation),
+            1 => cx.settle(order.ticket, Err(Refusal::Offline)),
+            _ => {
+                let Value::Int(value) = order.value else { panic!("the device's tags are whole numbers") };
+                self.orders += 1;
+                cx.put(format!("W {} {} {value}\n", self.orders, order.tag.0).as_bytes());
+                let until = cx.now().tick + ANSWER_TIME;
+                self.waiting.push_back(Waiting { number: self.orders, ticket: order.ticket, until });
+            }
+        }
+        Flow::Continue
+    }
+
+    fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {
+        while self.waiting.front().is_some_and(|waiting| waiting.until <= cx.now().tick) {
+            let late = self.waiting.pop_front().expect("there is one in front");
+            cx.settle(late.ticket, Err(Refusal::Timeout));
+        }
+        Flow::Continue
+    }
+
+    fn on_end(&mut self, cx: &mut Context<'_>, why: End) {
+        self.book.meet(match why {
+            End::NotConnected(_) => "a dial in vain",
+            _ => "a driver's end",
+        });
+        let random = self.random.fork();
+        let again = Driver::new(self.host, self.to, self.book.clone(), random);
+        let pause = Duration::from_millis(self.random.within(5..=300));
+        cx.dial_at(cx.now().tick + pause, self.to, Box::new(again));
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        self.waiting.front().map(|waiting| waiting.until)
+    }
+}
+
+/// A device that is a session of another engine: it speaks the line protocol to the server.
+pub(super) struct Reporter {
+    pub(super) to: Endpoint,
+    pub(super) book: Book,
+    pub(super) random: Random,
+    pub(super) client: Arc<Mutex<Client>>,
+    pub(super) next: Tick,
+    pub(super) version: i64,
+    /// Counted up where the last connection's `HELLO` may still come: see `Talker::choose_tags`.
+    pub(super) tags: u64,
+}
+
+impl Reporter {
+    fn speak(&mut self, cx: &mut Context<'_>, out: &str) {
+        cx.put(out.as_bytes());
+        self.next = cx.now().tick + Duration::from_micros(self.random.within(2_000..=50_000));
+    }
+
+    fn client(&self) -> std::sync::MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session for Reporter {
+    fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
+        self.book.meet("a reporter's connection");
+        let mut out = String::new();
+        {
+            let mut client = self.client();
+            client.on_open();
+            client.ask(Asked::Hello, "HELLO rep0 900ms", &mut out);
+            client.ask(Asked::Sub("+/t0".to_owned()), "SUB +/t0", &mut out);
+        }
+        self.speak(cx, &out);
+        Flow::Continue
+    }
+
+    fn on_bytes(&mut self, _cx: &mut Context<'_>, input: &[u8]) -> Consumed {
+        self.client().on_bytes(input);
+        Consumed { bytes: input.len(), flow: Flow::Continue }
+    }
+
+    fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {
+        if self.book.open().quiet {
+            self.next = Tick::NEVER;
+            return Flow::Continue;
+        }
+        let mut out = String::new();
+        if self.client().waiting() < 64 && cx.room() > 4_096 {
+            for _ in 0..1 + self.random.below(6) {
+                self.version += 1;
+                let version = self.version;
+                let tags = ["a", "b"].map(|tag| format!("rep0/{tag}{}/x", self.tags));
+                let mut client = self.client();
+                client.ask_set(&tags[(version % 2) as usize], version, 0, &mut out);
+                let text = format!("rep0-{version}");
+                client.ask(Asked::Ping(text.clone()), &format!("PING {text}"), &mut out);
+                client.ask_get(&tags[0], &mut out);
+            }
+        }
+        self.speak(cx, &out);
+        Flow::Continue
+    }
+
+    fn on_end(&mut self, cx: &mut Context<'_>, why: End) {
+        self.book.note(format_args!("rep0"), format_args!("ends: {why}"));
+        let tags = self.tags + u64::from(!self.client().is_greeted());
+        self.client().on_open();
+        let again = Reporter {
+            to: self.to,
+            book: self.book.clone(),
+            random: self.random.fork(),
+            client: Arc::clone(&self.client),
+            next: Tick::NEVER,
+            version: self.version,
+            tags,
+        };
+        let pause = Duration::from_millis(self.random.within(5..=300));
+        cx.dial_at(cx.now().tick + pause, self.to, Box::new(again));
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        Some(self.next)
+    }
+}
+
+/// The wall clock when a world begins, in milliseconds.
+pub(super) const EPOCH: Timestamp = Timestamp(1_700_000_000_000);

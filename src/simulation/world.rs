@@ -1,0 +1,517 @@
+//! A world: engines, peers and the network between them, on a time of its own.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::checkers::{self, State};
+use super::client::Client;
+use super::link::{Holder, Port, Side};
+use super::net::{Happening, HostWire, Net, device_address, host_address};
+use super::peers::{
+    DatagramPeer, Ended, Hand, Noise, POLLED_TAGS_EACH, Part, Peer, Plc, Table, Talker, polled_tag,
+};
+use super::plan::Plan;
+use super::random::Random;
+use super::record::{Book, LinkId};
+use super::sessions::{Driver, EPOCH, Reporter};
+use super::watched::{address_of, watched};
+use crate::base::section::Document;
+use crate::base::time::{Now, Tick, Timestamp};
+use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, declare_system_tags};
+use crate::protocols::by_scheme;
+use crate::tags::name::{Pattern, TagName};
+use crate::tags::value::{Kind, write_value};
+use crate::tags::{Declaration, OwnerId, Scan, TagSettings, Tags};
+
+/// All that was begun ends within this time: longer than any timeout of the engine.
+const REST_US: u64 = 9_000_000;
+/// Calls that are taken in one turn.
+const CALLS_PER_TURN: usize = 4;
+
+/// An engine and its tags.
+struct Host {
+    engine: Engine,
+    tags: Arc<Tags>,
+    buffer_memory: usize,
+    /// Turns in a row that the engine asked for at once, and in which nothing happened.
+    turns_for_nothing: u32,
+}
+
+/// A peer and its connection.
+struct Slot {
+    peer: Box<dyn Peer>,
+    port: Option<Port>,
+}
+
+pub(super) struct World {
+    plan: Plan,
+    net: Net,
+    /// The server is the first.
+    hosts: Vec<Host>,
+    peers: Vec<Slot>,
+    /// The clients of sessions on other engines.
+    reporters: Vec<Arc<Mutex<Client>>>,
+    random: Random,
+    book: Book,
+    quiet: bool,
+    /// What an operator did to the wall clock.
+    wall_off_ms: i64,
+    turns: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, book: Book) -> World {
+        let mut random = Random::new(seed);
+        let plan = Plan::draw(&mut random);
+        let hosts = 1 + usize::from(plan.reporter);
+        let net = Net::new(random.fork(), book.clone(), hosts);
+        let mut world = World {
+            plan,
+            net,
+            hosts: Vec::new(),
+            peers: Vec::new(),
+            reporters: Vec::new(),
+            random,
+            book,
+            quiet: false,
+            wall_off_ms: 0,
+            turns: 0,
+        };
+        for host in 0..hosts {
+            world.add_host(host);
+        }
+        world.populate();
+        world
+    }
+
+    /// Live through it. The book says whether a rule was broken.
+    pub(super) fn run(&mut self) {
+        let plan = format!("{:?}", self.plan);
+        self.book.note(format_args!("world"), format_args!("{plan}"));
+        if !self.pass_time(self.plan.busy_us) {
+            return;
+        }
+        self.come_to_rest();
+        if !self.pass_time(REST_US) {
+            return;
+        }
+        self.check_rest();
+        self.book.note(format_args!("world"), format_args!("the engines are stopped"));
+        for host in 0..self.hosts.len() {
+            let Host { engine, .. } = &mut self.hosts[host];
+            engine.stop(&mut HostWire { net: &mut self.net, host });
+            self.net.call_turn(host, 1);
+        }
+        if self.pass_time(REST_US) {
+            self.check_end();
+        }
+    }
+
+    pub(super) fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    fn add_host(&mut self, host: usize) {
+        let plan = &self.plan;
+        let owners = if plan.polled { vec!["plc0".into()] } else { Vec::new() };
+        let tags = Arc::new(Tags::new(TagSettings { max_tags: 1_000, ..TagSettings::default() }, owners, 1));
+        declare_system_tags(&tags).expect("the table is empty");
+        if plan.polled {
+            let each = |operator| (0..POLLED_TAGS_EACH).map(move |number| polled_tag(operator, number));
+            for name in (0..plan.operators).flat_map(each).chain(["udp/polled".to_owned()]) {
+                let name = TagName::parse(&name).expect("these are names");
+                let declaration =
+                    Declaration { kind: Kind::Int, owner: Some(OwnerId(0)), ..Declaration::default() };
+                tags.declare(name, declaration).expect("there is room for a few tags");
+            }
+        }
+        let document = Document::parse("world", "");
+        let listeners = ["line", "line+udp"].map(|scheme| {
+            let protocol = by_scheme(scheme).expect("a protocol of the table");
+            Listener {
+                transport: protocol.transport,
+                acceptor: watched((protocol.listener)(&mut document.root()), &self.book, host),
+                idle_timeout: (scheme == "line+udp").then_some(Duration::from_secs(2)),
+                frame_timeout: plan.frame_timeout,
+                stale_after: plan.stale_after,
+            }
+        });
+        let settings = Settings {
+            name: format!("host{host}"),
+            max_connections: plan.max_connections,
+            max_subscriptions: plan.max_subscriptions,
+            max_udp_peers: plan.max_udp_peers,
+            buffer_memory: plan.buffer_memory,
+            write_stall: plan.write_stall,
+            listeners: listeners.into(),
+            memory_probe: || 0,
+        };
+        let buffer_memory = settings.buffer_memory;
+        let engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), self.now());
+        self.hosts.push(Host { engine, tags, buffer_memory, turns_for_nothing: 0 });
+    }
+
+    fn populate(&mut self) {
+        let plan = self.plan.clone();
+        let parts = [
+            (Part::Device, "dev", plan.devices),
+            (Part::Subscriber { slow: false }, "fast", plan.fast),
+            (Part::Subscriber { slow: true }, "slow", plan.slow),
+            (Part::HalfCloser, "half", plan.half_closers),
+            (Part::Operator, "oper", plan.operators),
+        ];
+        for (part, prefix, count) in parts {
+            for number in 0..count {
+                let name = format!("{prefix}{number}");
+                let mut talker =
+                    Talker::new(part, &name, plan.tags_each, &mut self.random, self.book.clone());
+                if plan.is_short_of_memory() {
+                    talker.excuse(End::Memory);
+                }
+                self.add_peer(name, Box::new(talker));
+            }
+        }
+        for number in 0..plan.noises {
+            let name = format!("noise{number}");
+            self.add_peer(name.clone(), Box::new(Noise::new(&name)));
+        }
+        for number in 0..plan.datagram_peers {
+            let name = format!("udp{number}");
+            self.add_peer(name.clone(), Box::new(DatagramPeer::new(&name)));
+        }
+        if plan.polled {
+            let address = device_address(self.add_peer("plc0".to_owned(), Box::new(Plc::default())));
+            let driver = Driver::new(0, Endpoint { address }, self.book.clone(), self.random.fork());
+            self.hosts[0].engine.dial_at(Tick::from_micros(100), Endpoint { address }, Box::new(driver));
+            self.net.call_turn(0, 100);
+        }
+        if plan.reporter {
+            self.add_reporter();
+        }
+        if plan.fault_us < plan.busy_us {
+            self.net.after(plan.fault_us, Happening::Fault);
+        }
+    }
+
+    fn add_peer(&mut self, name: String, peer: Box<dyn Peer>) -> usize {
+        self.net.names.push(name);
+        self.peers.push(Slot { peer, port: None });
+        let me = self.peers.len() - 1;
+        let us = self.random.within(0..=100_000);
+        self.net.after(us, Happening::Wake(me));
+        me
+    }
+
+    fn add_reporter(&mut self) {
+        let client = Arc::new(Mutex::new(Client::new("rep0".to_owned(), self.book.clone())));
+        self.reporters.push(Arc::clone(&client));
+        let to = Endpoint { address: host_address(0) };
+        let reporter = Reporter {
+            to,
+            book: self.book.clone(),
+            random: self.random.fork(),
+            client,
+            next: Tick::NEVER,
+            version: 0,
+            tags: 0,
+        };
+        self.hosts[1].engine.dial_at(Tick::from_micros(100), to, Box::new(reporter));
+        self.net.call_turn(1, 100);
+    }
+
+    fn now(&self) -> Now {
+        let us = self.net.now_us;
+        let wall = Timestamp(EPOCH.0 + (us / 1_000) as i64 + self.wall_off_ms);
+        Now { tick: Tick::from_micros(us), wall }
+    }
+
+    /// Let so much time pass. False if a rule was broken meanwhile.
+    fn pass_time(&mut self, us: u64) -> bool {
+        let until_us = self.net.now_us + us;
+        while let Some(what) = self.net.next(until_us) {
+            self.happen(what);
+            if self.book.open().violation.is_some() {
+                return false;
+            }
+        }
+        self.net.set_now(until_us);
+        true
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Arrival(port) => self.net.on_arrival(port),
+            Happening::Broken(port) => self.net.on_broken(port),
+            Happening::Room(port) => match self.holder(port) {
+                Holder::Peer(_) => self.net.empty_outbox(port),
+                _ => self.net.poke(port),
+            },
+            Happening::Readable(port) => match self.holder(port) {
+                Holder::Peer(peer) => self.peer_reads(peer, port),
+                _ => self.net.poke(port),
+            },
+            Happening::Call(link) => self.on_call(link),
+            Happening::Taken(link) => match self.net.on_taken(link) {
+                Some(Holder::Peer(peer)) => self.on_dialled_peer(peer, (link, Side::Taker)),
+                Some(_) => self.on_call(link),
+                None => {}
+            },
+            Happening::Refused(link) => {
+                let Holder::Peer(peer) = self.holder((link, Side::Caller)) else { return };
+                self.end_of_peer(peer, (link, Side::Caller), Ended::Broken);
+            }
+            Happening::DatagramIn { host, listener, from, bytes } => {
+                self.net.inboxes[host].datagrams.push_back((listener, from, bytes));
+                self.net.call_turn(host, 30);
+            }
+            Happening::DatagramOut { peer, bytes } => {
+                self.with_peer(peer, |peer, hand| peer.on_datagram(hand, &bytes));
+            }
+            Happening::Turn(host) => {
+                // Another time may have been set since.
+                if self.net.inboxes[host].turn_at == Some(self.net.now_us) {
+                    self.turn(host);
+                }
+            }
+            Happening::Wake(peer) => self.with_peer(peer, |peer, hand| peer.on_wake(hand)),
+            Happening::Fault => self.do_harm(),
+        }
+    }
+
+    fn holder(&self, (link, side): Port) -> Holder {
+        self.net.links[link].holder(side)
+    }
+
+    fn with_peer(&mut self, me: usize, call: impl FnOnce(&mut dyn Peer, &mut Hand<'_>)) {
+        let Slot { peer, port } = &mut self.peers[me];
+        call(peer.as_mut(), &mut Hand { net: &mut self.net, me, port, quiet: self.quiet });
+    }
+
+    fn on_call(&mut self, link: LinkId) {
+        if let Holder::Host(host, None) = self.holder((link, Side::Taker)) {
+            self.net.inboxes[host].calls.push_back(link);
+            self.net.call_turn(host, 50);
+        }
+    }
+
+    /// A device takes one call at a time: the newest.
+    fn on_dialled_peer(&mut self, peer: usize, port: Port) {
+        if let Some(before) = self.peers[peer].port.replace(port) {
+            self.net.abandon(before, true);
+        }
+        self.with_peer(peer, |peer, hand| peer.on_open(hand));
+    }
+
+    fn peer_reads(&mut self, peer: usize, port: Port) {
+        let (link, side) = port;
+        let pipe = self.net.links[link].to(side);
+        pipe.reader_called = false;
+        let mut bytes = vec![0; pipe.appetite.most_bytes.min(pipe.arrived.len()).max(1)];
+        if self.peers[peer].port != Some(port) {
+            return;
+        }
+        match self.net.recv(port, &mut bytes) {
+            Ok(0) => self.end_of_peer(peer, port, Ended::Orderly),
+            Ok(count) => {
+                let name = self.net.name_of(port);
+                self.book.open().note_bytes(format_args!("{name}"), "◀──", &bytes[..count]);
+                self.with_peer(peer, |peer, hand| peer.on_bytes(hand, &bytes[..count]));
+                self.net.poke(port);
+            }
+            Err(std::io::ErrorKind::WouldBlock) => {}
+            Err(_) => self.end_of_peer(peer, port, Ended::Broken),
+        }
+    }
+
+    fn end_of_peer(&mut self, peer: usize, port: Port, how: Ended) {
+        let (link, side) = port;
+        let name = self.net.name_of(port);
+        self.net.close(port);
+        self.peers[peer].port = None;
+        {
+            let mut record = self.book.open();
+            record.note(format_args!("{name}"), format_args!("◀── {how:?} end"));
+            // Who was dialled is left when it pleases the one who dialled.
+            if side == Side::Caller && !record.harmed.contains(&link) {
+                let why = record.ended.get(&link).copied();
+                let excused = self.peers[peer].peer.excused();
+                record.judge(checkers::nobody_is_closed_without_cause(&name, why, excused));
+                record.judge(checkers::last_words_are_heard(&name, why, how == Ended::Broken));
+            }
+        }
+        // Whose session was not at its own end may have been left without replies.
+        let why = self.book.open().ended.get(&link).copied();
+        let own = matches!(why, Some(End::PeerClosed | End::Quit));
+        let how = if own { how } else { Ended::Broken };
+        self.with_peer(peer, |peer, hand| peer.on_end(hand, how));
+    }
+
+    /// One turn of an engine, as the reactor would do it.
+    fn turn(&mut self, host: usize) {
+        self.turns += 1;
+        self.net.inboxes[host].turn_at = None;
+        let now = self.now();
+        // What the poll found, in any order; more may arrive while it is worked off.
+        let mut edges = std::mem::take(&mut self.net.inboxes[host].edges);
+        self.random.shuffle(&mut edges);
+        let noted = self.book.open().trace.count();
+        let events: Vec<(Port, ConnKey, Ready)> =
+            edges.into_iter().filter_map(|port| self.event(host, port)).collect();
+        let Host { engine, .. } = &mut self.hosts[host];
+        let wire = &mut HostWire { net: &mut self.net, host };
+        engine.begin(now, wire);
+        for (port, key, ready) in events {
+            let dialled = &mut wire.net.inboxes[host].dialled;
+            if let Some(at) = dialled.iter().position(|dialled| *dialled == (key, Ok(()))) {
+                dialled.swap_remove(at).1.expect("it was found as a success");
+                engine.on_dialled(key, Ok(()), wire);
+            }
+            if self.random.one_in(8) {
+                wire.net.hurry(port);
+            }
+            engine.on_ready(key.index, ready, wire);
+        }
+        for _ in 0..CALLS_PER_TURN {
+            let Some(link) = wire.net.inboxes[host].calls.pop_front() else { break };
+            take_call(engine, wire, link, &mut self.random);
+        }
+        while let Some((listener, from, bytes)) = wire.net.inboxes[host].datagrams.pop_front() {
+            engine.on_datagram(listener, from, &bytes, wire);
+        }
+        for (key, result) in std::mem::take(&mut wire.net.inboxes[host].dialled) {
+            engine.on_dialled(key, result, wire);
+        }
+        let next = engine.end(wire);
+        let waits = !wire.net.inboxes[host].calls.is_empty();
+        if waits || next <= now.tick {
+            wire.net.call_turn(host, 20);
+        } else if next < Tick::NEVER {
+            wire.net.call_turn(host, next.as_micros() - now.tick.as_micros());
+        }
+        let nothing = next <= now.tick && !waits && self.book.open().trace.count() == noted;
+        let Host { engine, buffer_memory, turns_for_nothing, .. } = &mut self.hosts[host];
+        *turns_for_nothing = if nothing { *turns_for_nothing + 1 } else { 0 };
+        self.book.judge(checkers::nobody_spins(host, *turns_for_nothing));
+        self.book.judge(checkers::buffers_within_memory(engine, *buffer_memory));
+    }
+
+    /// What a poll says of an end that had an event.
+    fn event(&mut self, host: usize, port: Port) -> Option<(Port, ConnKey, Ready)> {
+        let (link, side) = port;
+        let Holder::Host(of, Some(key)) = self.holder(port) else { return None };
+        assert_eq!(of, host, "an event comes to the engine that has the connection");
+        let link = &mut self.net.links[link];
+        let pipe = link.to(side);
+        let (readable, read_closed) = (pipe.is_readable(), pipe.end_arrived || pipe.broken);
+        let writable = pipe.broken || link.from(side).room() > 0;
+        Some((port, key, Ready { readable, writable, read_closed }))
+    }
+
+    /// Something goes wrong that is nobody's fault.
+    fn do_harm(&mut self) {
+        if self.quiet {
+            return;
+        }
+        let live: Vec<LinkId> = (0..self.net.links.len())
+            .filter(|&link| !self.net.links[link].holders.contains(&Holder::Nobody))
+            .collect();
+        if !live.is_empty() {
+            let link = live[self.random.below(live.len())];
+            match self.random.below(10) {
+                0 | 1 => {
+                    self.book.note(format_args!("world"), format_args!("~{link} is cut"));
+                    self.net.cut(link);
+                }
+                2 => {
+                    self.wall_off_ms += self.random.within(0..=20_000_000) as i64 - 10_000_000;
+                    self.book.note(format_args!("world"), format_args!("the wall clock jumps"));
+                }
+                _ => {
+                    let us = self.random.within(1_000..=900_000);
+                    let side = *self.random.pick(&[&Side::Caller, &Side::Taker]);
+                    self.book.note(format_args!("world"), format_args!("~{link} stalls for {us} µs"));
+                    let pipe = self.net.links[link].to(side);
+                    pipe.not_before_us = pipe.not_before_us.max(self.net.now_us + us);
+                }
+            }
+        }
+        let us = self.random.within(1..=2 * self.plan.fault_us);
+        self.net.after(us, Happening::Fault);
+    }
+
+    /// From now on nothing goes wrong, and nothing is begun.
+    fn come_to_rest(&mut self) {
+        self.book.note(format_args!("world"), format_args!("all comes to rest"));
+        self.quiet = true;
+        self.net.rough = false;
+        self.book.open().quiet = true;
+        for peer in 0..self.peers.len() {
+            self.with_peer(peer, |peer, hand| peer.on_quiet(hand));
+        }
+    }
+
+    fn check_rest(&mut self) {
+        let table = table_of(&self.hosts[0].tags);
+        for slot in self.peers.iter().filter(|slot| slot.port.is_some()) {
+            slot.peer.check_quiet(&table);
+        }
+        for client in &self.reporters {
+            let client = client.lock().expect("nobody panicked");
+            client.check_nothing_waits("when all is quiet");
+            client.check_told(&table);
+        }
+        for host in &self.hosts {
+            self.book.judge(checkers::quiet_owns_no_buffer(&host.engine));
+        }
+    }
+
+    fn check_end(&mut self) {
+        for (number, host) in self.hosts.iter().enumerate() {
+            self.book.judge(checkers::all_is_given_back(&format!("host{number}"), &host.engine));
+        }
+        for (peer, name) in self.peers.iter().zip(&self.net.names) {
+            self.book.judge(checkers::everybody_hears_of_the_end(name, peer.port.is_some()));
+        }
+    }
+}
+
+/// An engine accepts a call.
+fn take_call(engine: &mut Engine, wire: &mut HostWire<'_>, link: LinkId, random: &mut Random) {
+    let port = (link, Side::Taker);
+    let refused = engine.metrics().refused.value();
+    let address: SocketAddr = address_of(link);
+    let key = engine.accept(0, address);
+    if engine.metrics().refused.value() > refused {
+        let mut record = wire.net.book.open();
+        record.harmed.insert(link);
+        record.meet("a connection too many");
+    }
+    let Some(key) = key else { return wire.net.close(port) };
+    wire.net.bind(port, wire.host, key);
+    if random.one_in(60) {
+        wire.net.book.open().harmed.insert(link);
+        return engine.on_broken(key, std::io::ErrorKind::OutOfMemory, wire);
+    }
+    engine.on_open(key);
+    wire.net.poke(port);
+}
+
+/// All tags but the server's own, as they stand.
+fn table_of(tags: &Tags) -> Table {
+    let (mut scan, mut table) = (Scan::default(), Table::new());
+    let all = Pattern::parse("#").expect("it is a pattern");
+    while !scan.is_over() {
+        tags.scan(all, &mut scan);
+        while let Some(tag) = scan.found.pop_front() {
+            let sample = tags.read(tag);
+            let mut text = String::new();
+            write_value(&sample.value, &mut text).expect("a string takes all");
+            let text = format!("{text} {} 0", sample.quality.as_str());
+            let mut name = String::new();
+            tags.push_name(tag, &mut name);
+            table.insert(name, State::parse(&text).expect("a sample is printed as one"));
+        }
+    }
+    table
+}
