@@ -1,5 +1,5 @@
-//! Bugs that a test can plant: proof that the simulation would notice them. Only in tests; the hooks in the engine
-//! compile to nothing elsewhere.
+//! Bugs that a test can plant: proof that the simulation would notice them. Only in tests; the hooks in the
+//! engine compile to nothing elsewhere.
 
 use std::cell::Cell;
 

@@ -58,7 +58,8 @@ impl Engine {
     pub(super) fn send_datagrams<W: Wire>(&mut self, index: usize, wire: &mut W) {
         let link = &mut self.connections[index].link;
         if link.phase == Phase::Producing {
-            // How the reply is cut is known when all of it is. Who is starved is resumed when there is memory.
+            // How the reply is cut is known when all of it is. Who is starved is resumed when there is
+            // memory.
             if !link.flags.starved {
                 self.queue_resume(index);
             }

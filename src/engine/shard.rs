@@ -117,7 +117,8 @@ impl Shard {
         let mut tags = Vec::new();
         self.tags.tags_of(source, &mut tags);
         if !tags.is_empty() {
-            // A hash set gives them in any order; the order in which subscribers hear of them should be the same again.
+            // A hash set gives them in any order; the order in which subscribers hear of them should be the
+            // same again.
             tags.sort_unstable();
             self.doubts.push_back(Doubt { source, up_to: self.tags.last_number(), tags });
         }

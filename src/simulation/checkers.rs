@@ -120,8 +120,8 @@ pub fn matches(pattern: &str, tag: &str) -> bool {
     Pattern::parse(pattern).expect("peers subscribe to patterns").matches(name)
 }
 
-/// Every request gets exactly one reply, in order: `fits` says whether the line answers the oldest request that has
-/// no reply yet.
+/// Every request gets exactly one reply, in order: `fits` says whether the line answers the oldest request
+/// that has no reply yet.
 pub fn one_reply_each_in_order(who: &str, oldest: Option<&str>, line: &str, fits: bool) -> Verdict {
     let rule = "one_reply_each_in_order";
     match oldest {
@@ -144,7 +144,8 @@ pub fn no_request_is_left(who: &str, when: &str, waiting: usize, oldest: Option<
     }
 }
 
-/// When all is quiet, a subscriber has been told the state of every tag that matches, as it stands in the table.
+/// When all is quiet, a subscriber has been told the state of every tag that matches, as it stands in the
+/// table.
 pub fn newest_after_quiet(
     who: &str,
     patterns: &[&str],
@@ -197,7 +198,8 @@ pub fn buffers_within_memory(engine: &Engine, buffer_memory: usize) -> Verdict {
     Ok(())
 }
 
-/// Turns in a row in which an engine may find nothing to do; a few are due to slices and to timers that have moved.
+/// Turns in a row in which an engine may find nothing to do; a few are due to slices and to timers that have
+/// moved.
 const TURNS_FOR_NOTHING: u32 = 200;
 
 /// An engine does not ask for one turn after the other and do nothing in them.
@@ -263,7 +265,8 @@ pub fn each_ticket_settles_once(
     Ok(())
 }
 
-/// A conversation is ended only for what its peer did: `excused` are the reasons that it gave, or the world did.
+/// A conversation is ended only for what its peer did: `excused` are the reasons that it gave, or the world
+/// did.
 pub fn nobody_is_closed_without_cause(who: &str, why: Option<End>, excused: &[End]) -> Verdict {
     let ordinary = [End::PeerClosed, End::Quit, End::Shutdown];
     match why {

@@ -1,4 +1,5 @@
-//! A client of the line protocol that takes nothing on trust: it knows what it asked, and checks every line that comes.
+//! A client of the line protocol that takes nothing on trust: it knows what it asked, and checks every line
+//! that comes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -261,7 +262,8 @@ impl Client {
         }
     }
 
-    /// Whether nothing was answered since the connection was opened: only the first line can say that there is no room.
+    /// Whether nothing was answered since the connection was opened: only the first line can say that there
+    /// is no room.
     fn replies_of_connection_are_none(&self) -> bool {
         self.listed.is_none() && self.told.is_empty()
     }

@@ -1,8 +1,9 @@
-//! A plant in which one seed decides everything: engines, peers, and a network between them that delays, splits,
-//! stalls, reorders and cuts, on a time of its own. No socket, no clock, no thread: the same seed is the same world.
+//! A plant in which one seed decides everything: engines, peers, and a network between them that delays,
+//! splits, stalls, reorders and cuts, on a time of its own. No socket, no clock, no thread: the same seed is
+//! the same world.
 //!
-//! [`run`] lives through one of them, and the rules of [`checkers`] are held against it at every step. It is test
-//! support, and not in a release: `cargo test` runs 200 worlds, `LUMINA_SEEDS=n` as many as wanted, and
+//! [`run`] lives through one of them, and the rules of [`checkers`] are held against it at every step. It is
+//! test support, and not in a release: `cargo test` runs 200 worlds, `LUMINA_SEEDS=n` as many as wanted, and
 //! `LUMINA_SEED=x` one, whose trace it prints.
 
 pub mod checkers;
@@ -60,7 +61,8 @@ impl fmt::Display for Failure {
         let Failure { seed, violation, trace } = self;
         write!(
             f,
-            "{trace}\nseed {seed} broke a rule: {violation}\nagain: LUMINA_SEED={seed} cargo test --lib simulation"
+            "{trace}\nseed {seed} broke a rule: {violation}\n\
+             again: LUMINA_SEED={seed} cargo test --lib simulation"
         )
     }
 }

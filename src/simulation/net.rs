@@ -1,4 +1,5 @@
-//! The network of a world: all links, what is under way on them, and the agenda of everything that will happen.
+//! The network of a world: all links, what is under way on them, and the agenda of everything that will
+//! happen.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};

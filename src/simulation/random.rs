@@ -1,8 +1,10 @@
-//! The one source of chance in a world. Our own, and small: a world must be the same in every version of every crate.
+//! The one source of chance in a world. Our own, and small: a world must be the same in every version of
+//! every crate.
 
 use std::ops::RangeInclusive;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): every seed is a good one, and neighbouring seeds give unrelated numbers.
+/// SplitMix64 (Steele, Lea, Flood 2014): every seed is a good one, and neighbouring seeds give unrelated
+/// numbers.
 #[derive(Clone, Debug)]
 pub struct Random {
     state: u64,

@@ -1,5 +1,5 @@
-//! What is known of a world while it runs: the time, what has happened, what was written, what must not be. All of it
-//! stands behind one [`Book`], which peers, sessions and the world itself write to.
+//! What is known of a world while it runs: the time, what has happened, what was written, what must not be.
+//! All of it stands behind one [`Book`], which peers, sessions and the world itself write to.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;

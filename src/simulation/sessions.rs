@@ -1,5 +1,5 @@
-//! Sessions of connections that an engine of the world makes itself: the driver of a polled device, and a reporter
-//! that is a client of another engine.
+//! Sessions of connections that an engine of the world makes itself: the driver of a polled device, and a
+//! reporter that is a client of another engine.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,8 @@ use crate::tags::{OwnerId, Refusal, TagId};
 /// How long a driver waits for its device's answer.
 const ANSWER_TIME: Duration = Duration::from_millis(700);
 
-/// Carries orders to a polled device, by a protocol of the simulation's own (see `Plc`). It is not a good one: it
-/// answers late, and now and then twice, as a driver with a bug would.
+/// Carries orders to a polled device, by a protocol of the simulation's own (see `Plc`). It is not a good
+/// one: it answers late, and now and then twice, as a driver with a bug would.
 pub(super) struct Driver {
     pub(super) host: usize,
     pub(super) to: Endpoint,

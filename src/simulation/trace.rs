@@ -1,5 +1,5 @@
-//! What happened in a world, for the person who has to find out why it failed: the last events, one a line, as in a
-//! ladder diagram.
+//! What happened in a world, for the person who has to find out why it failed: the last events, one a line,
+//! as in a ladder diagram.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};

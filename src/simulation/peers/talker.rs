@@ -136,9 +136,10 @@ impl Talker {
         }
     }
 
-    /// Who does not say `HELLO` is not known when it comes again, and what it sent on an earlier connection may still
-    /// be carried out; so may a `HELLO` that was not answered, and then the earlier connection takes over from the
-    /// later one. So that each tag has one writer, such a connection is followed by one with other tags.
+    /// Who does not say `HELLO` is not known when it comes again, and what it sent on an earlier connection
+    /// may still be carried out; so may a `HELLO` that was not answered, and then the earlier connection
+    /// takes over from the later one. So that each tag has one writer, such a connection is followed by one
+    /// with other tags.
     fn choose_tags(&mut self) {
         let (name, number) = (&self.client.name, self.connections);
         self.connections += 1;
