@@ -3,9 +3,11 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use crate::engine::{ConnKey, End, Endpoint, Wire};
 
@@ -80,6 +82,10 @@ impl Sockets {
                 // Not connected yet, and no error either: an event that means nothing.
                 Err(error) if error.kind() == ErrorKind::NotConnected => return None,
                 Err(error) => Err(error.kind()),
+                // Where nobody listens, a port of the ephemeral range may meet itself.
+                Ok(peer) if stream.local_addr().is_ok_and(|local| local == peer) => {
+                    Err(ErrorKind::ConnectionRefused)
+                }
                 Ok(_) => Ok(()),
             },
         };
@@ -185,7 +191,11 @@ impl Wire for Sockets {
         let _ = self.stream(conn).shutdown(Shutdown::Write);
     }
 
-    fn close(&mut self, conn: ConnKey, _why: End) {
+    fn close(&mut self, conn: ConnKey, why: End) {
+        if why == End::Aborted {
+            // Makes a reset of it; where it fails, the connection ends less rudely.
+            let _ = SockRef::from(&*self.stream(conn)).set_linger(Some(Duration::ZERO));
+        }
         // Closing a descriptor takes it out of the poll.
         if let Some(stream) = self.streams.get_mut(conn.index as usize) {
             self.closed |= stream.take().is_some();
