@@ -1,5 +1,6 @@
 //! The command line: arguments to subcommand to exit code.
 
+mod address;
 mod check;
 mod client;
 mod load;

@@ -3,7 +3,7 @@
 use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::context::Context;
 use super::pending_writes::{Ticket, WriteOrder};
@@ -207,6 +207,8 @@ pub enum Transport {
 pub struct Endpoint {
     /// By TCP.
     pub address: SocketAddr,
+    /// From this address of ours; the system chooses where there is none.
+    pub from: Option<IpAddr>,
 }
 
 /// Meets the peers of one listener.

@@ -2,12 +2,13 @@
 //! listener that gets datagrams.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::engine::{ConnKey, End, Endpoint, Wire};
 
@@ -146,11 +147,25 @@ impl Sockets {
     }
 
     fn begin(&mut self, key: ConnKey, to: Endpoint) -> io::Result<()> {
-        let mut stream = TcpStream::connect(to.address)?;
+        let mut stream = match to.from {
+            None => TcpStream::connect(to.address)?,
+            Some(from) => connect_from(from, to.address)?,
+        };
         stream.set_nodelay(true)?;
         self.register(key, &mut stream)?;
         self.put(key, Stream::Dialling(key, stream));
         Ok(())
+    }
+}
+
+/// Begin to connect from an address of ours, and any port of it.
+fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    match socket.connect(&to.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 

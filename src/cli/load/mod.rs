@@ -3,22 +3,23 @@
 
 mod latency;
 mod random;
+mod reach;
 mod replies;
-mod target;
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::Now;
-use crate::engine::{Engine, Settings};
+use crate::engine::{Endpoint, Engine, Settings};
 use crate::reactor::{Clock, Course, Reactor};
 use crate::tags::{TagSettings, Tags};
 
 pub(super) use latency::{Latency, Percentiles};
 pub(super) use random::Random;
+pub(super) use reach::reach;
 pub(super) use replies::{Lines, Reply, Told};
-pub(super) use target::Target;
 
 /// What all connections' buffers may hold: far more than load that is answered ever needs.
 const BUFFER_MEMORY_BYTES: usize = 256 * 1024 * 1024;
@@ -26,6 +27,23 @@ const BUFFER_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long the connections may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// Connections from one address of ours. Linux hands out every other port of its 28,000 at first; beyond those it
+/// searches for milliseconds at each connection.
+const CONNECTIONS_PER_ADDRESS: usize = 4_000;
+
+/// Where the connection of that number goes, and from where: on the loopback network there are addresses to choose
+/// from.
+pub(super) fn endpoint(server: SocketAddr, number: usize) -> Endpoint {
+    let host = 1 + number / CONNECTIONS_PER_ADDRESS;
+    let from = match server.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() && host > 1 => {
+            u8::try_from(host).ok().map(|host| IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)))
+        }
+        _ => None,
+    };
+    Endpoint { address: server, from }
+}
 
 /// An engine that nobody can connect to: its sessions are those that it dials.
 pub(super) fn engine(now: Now) -> Engine {

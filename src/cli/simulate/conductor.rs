@@ -95,7 +95,7 @@ impl Conductor {
     }
 
     fn ask(&self, engine: &mut Engine, at: Tick) {
-        engine.dial_at(at, self.run.server, Box::new(Audit::new(Arc::clone(&self.run))));
+        engine.dial_at(at, self.run.endpoint(0), Box::new(Audit::new(Arc::clone(&self.run))));
     }
 
     fn look_at_verdict(&mut self, engine: &mut Engine, now: Tick, again_until: Tick) {

@@ -265,6 +265,6 @@ impl Session for Device {
             self.run.backoff(random, *attempts - 1)
         };
         let again = Device::live(Arc::clone(&self.run), self.life.clone());
-        cx.dial_at(now + wait, self.run.server, Box::new(again));
+        cx.dial_at(now + wait, self.run.endpoint(self.life.number), Box::new(again));
     }
 }

@@ -129,6 +129,6 @@ impl Session for Faulty {
         }
         let wait = self.random.within(PAUSE);
         let next = Faulty::next(Arc::clone(&self.run), self.random);
-        cx.dial_at(now + wait, self.run.server, Box::new(next));
+        cx.dial_at(now + wait, self.run.endpoint(0), Box::new(next));
     }
 }

@@ -21,10 +21,10 @@ use std::time::Duration;
 use argh::FromArgs;
 
 use super::Exit;
-use super::load::{self, Target};
+use super::address::Address;
+use super::load;
 use crate::base::time::Tick;
-use crate::config::DEFAULT_LISTENER;
-use crate::engine::{Endpoint, Engine};
+use crate::engine::Engine;
 use crate::reactor::{Clock, raise_descriptor_limit};
 use crate::tags::name::DeviceName;
 
@@ -82,12 +82,8 @@ pub(super) struct Simulate {
     #[argh(option, arg_name = "n", default = "1")]
     seed: u64,
     /// the server (default: line://127.0.0.1:5000)
-    #[argh(
-        positional,
-        arg_name = "url",
-        default = "DEFAULT_LISTENER.parse().expect(\"the default is a target\")"
-    )]
-    target: Target,
+    #[argh(positional, arg_name = "url", default = "Address::default()", from_str_fn(Address::parse))]
+    server: Address,
 }
 
 impl Simulate {
@@ -113,7 +109,7 @@ impl Simulate {
                  'ulimit -n', or start a second process with another --name"
             ));
         }
-        let address = self.target.reach().map_err(|error| error.to_string())?;
+        let address = load::reach(&self.server).map_err(|error| error.to_string())?;
         let summary = self.play(address, devices, faulty).map_err(|error| error.to_string())?;
         let complaints = summary.complaints();
         let mut out = std::io::stdout().lock();
@@ -128,14 +124,13 @@ impl Simulate {
     fn play(&self, address: SocketAddr, devices: usize, faulty: usize) -> std::io::Result<Summary> {
         let clock = Clock::start();
         let now = clock.now();
-        let server = Endpoint { address };
         let ramp = CONNECT_EVERY * (devices + self.subscribers as usize + faulty) as u32;
         let begin = now.tick + ramp + SETTLE;
         let span = if self.secs == 0 { Duration::MAX } else { Duration::from_secs(self.secs) };
         let interval = Duration::from_millis(self.interval);
         let schedule = Schedule::new(self.seed, interval, now, begin, span);
         let root = self.name.clone();
-        let run = Arc::new(Run::new(server, root, self.seed, schedule, self.churn, ramp, devices));
+        let run = Arc::new(Run::new(address, root, self.seed, schedule, self.churn, ramp, devices));
 
         let mut engine = load::engine(now);
         let watches = self.dial(&mut engine, &run, now.tick, devices, faulty);
@@ -146,7 +141,13 @@ impl Simulate {
         let interrupted = conductor.interrupted;
         conductor.finish();
         let reported = run.schedule.end() - begin;
-        Ok(Summary::of(&run, self.target.to_string(), self.subscribers as usize, reported, interrupted))
+        Ok(Summary::of(
+            &run,
+            format!("line://{}", self.server),
+            self.subscribers as usize,
+            reported,
+            interrupted,
+        ))
     }
 
     /// Readers first: they are to see everything. Faulty peers come among the devices.
@@ -162,16 +163,16 @@ impl Simulate {
         let watches: Vec<_> = scopes.map(|scope| Arc::new(Watch::new(scope, devices))).collect();
         for (number, watch) in watches.iter().enumerate() {
             let subscriber = Subscriber::new(Arc::clone(run), Arc::clone(watch), number);
-            engine.dial_at(from + CONNECT_EVERY * number as u32, run.server, Box::new(subscriber));
+            engine.dial_at(from + CONNECT_EVERY * number as u32, run.endpoint(0), Box::new(subscriber));
         }
         let from = from + CONNECT_EVERY * watches.len() as u32;
         for number in 0..devices {
             let device = Device::new(Arc::clone(run), number);
-            engine.dial_at(from + CONNECT_EVERY * number as u32, run.server, Box::new(device));
+            engine.dial_at(from + CONNECT_EVERY * number as u32, run.endpoint(number), Box::new(device));
         }
         for number in 0..faulty {
             let at = from + CONNECT_EVERY * (number * devices / faulty) as u32;
-            engine.dial_at(at, run.server, Box::new(Faulty::new(Arc::clone(run), number)));
+            engine.dial_at(at, run.endpoint(0), Box::new(Faulty::new(Arc::clone(run), number)));
         }
         watches
     }
@@ -233,9 +234,5 @@ mod tests {
         }
         assert!(root("plant-2").is_ok());
         assert!(root("a/b").is_err() && root("").is_err() && root("$server").is_err());
-        assert_eq!(
-            DEFAULT_LISTENER.parse::<Target>().map(|target| target.to_string()),
-            Ok(DEFAULT_LISTENER.to_owned())
-        );
     }
 }

@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::schedule::Schedule;
 use crate::base::time::Tick;
-use crate::cli::load::{Latency, Random};
+use crate::cli::load::{self, Latency, Random};
 use crate::engine::{End, Endpoint};
 use crate::metrics::Counter;
 
@@ -20,7 +21,7 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
 pub(super) struct Run {
-    pub(super) server: Endpoint,
+    server: SocketAddr,
     /// What the devices' names and tags begin with.
     pub(super) root: String,
     pub(super) seed: u64,
@@ -70,7 +71,7 @@ pub(super) enum Verdict {
 
 impl Run {
     pub(super) fn new(
-        server: Endpoint,
+        server: SocketAddr,
         root: String,
         seed: u64,
         schedule: Schedule,
@@ -91,6 +92,11 @@ impl Run {
             ledger: Mutex::new(Ledger::new(devices)),
             verdict: Mutex::new(Verdict::Asking),
         }
+    }
+
+    /// For the connection of that number: a device's is its own, all others' is 0.
+    pub(super) fn endpoint(&self, number: usize) -> Endpoint {
+        load::endpoint(self.server, number)
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -196,7 +196,7 @@ impl Session for Subscriber {
         let wait = self.run.backoff(&mut self.random, self.attempts);
         let (run, watch) = (Arc::clone(&self.run), Arc::clone(&self.watch));
         let again = Subscriber { run, watch, random: self.random, attempts: self.attempts + 1 };
-        cx.dial_at(now + wait, self.run.server, Box::new(again));
+        cx.dial_at(now + wait, self.run.endpoint(0), Box::new(again));
     }
 }
 
