@@ -11,6 +11,8 @@ mod run;
 mod schedule;
 mod subscriber;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -215,24 +217,5 @@ fn root(text: &str) -> Result<String, String> {
         Ok(name) if !text.starts_with('$') => Ok(name.as_str().to_owned()),
         Ok(_) => Err("names that begin with $ are the server's own".to_owned()),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_and_names() {
-        #[rustfmt::skip]
-        let table = [
-            ("1%", Some(0.01)), ("0.25", Some(0.25)), ("100%", Some(1.0)), ("0", Some(0.0)),
-            ("101%", None), ("-1%", None), ("one", None), ("nan", None), ("", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(share(text).ok(), expected, "{text}");
-        }
-        assert!(root("plant-2").is_ok());
-        assert!(root("a/b").is_err() && root("").is_err() && root("$server").is_err());
     }
 }
