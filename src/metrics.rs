@@ -13,6 +13,11 @@ impl Counter {
         self.set(self.value().wrapping_add(n));
     }
 
+    /// Count `n` less.
+    pub fn sub(&self, n: u64) {
+        self.set(self.value().wrapping_sub(n));
+    }
+
     /// Replace the number.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);

@@ -1,8 +1,11 @@
 //! The command line: arguments to subcommand to exit code.
 
+mod address;
 mod check;
 mod client;
+mod load;
 mod serve;
+mod simulate;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -39,6 +42,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Client(client::Client),
+    Simulate(simulate::Simulate),
 }
 
 /// Run the command line, the program's name first.
@@ -51,6 +55,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         Ok(Arguments { command: Some(Command::Serve(serve)), .. }) => serve.run(),
         Ok(Arguments { command: Some(Command::Check(check)), .. }) => check.run(),
         Ok(Arguments { command: Some(Command::Client(client)), .. }) => client.run(),
+        Ok(Arguments { command: Some(Command::Simulate(simulate)), .. }) => simulate.run(),
         Ok(Arguments { command: None, .. }) => {
             eprintln!(
                 "lumina: which command? 'lumina serve' runs the server; 'lumina --help' lists them all"

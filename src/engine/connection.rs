@@ -65,6 +65,8 @@ pub(super) enum Phase {
     Holding,
     /// The session is over; what is owed is still sent.
     Closing,
+    /// The session is over; what is owed is forgotten.
+    Aborting,
     /// All is sent, our side is shut down; what still comes is discarded.
     Lingering,
     /// Closed; leaves the slab at the end of the turn, so that no stale event meets a reused slot.
@@ -160,7 +162,7 @@ impl Link {
         let stall = self.stalled_since + settings.write_stall;
         match self.phase {
             Phase::Dialling | Phase::Lingering => return self.stalled_since,
-            Phase::Closing | Phase::Gone => return stall,
+            Phase::Closing | Phase::Aborting | Phase::Gone => return stall,
             Phase::Reading | Phase::Producing | Phase::Holding => {}
         }
         let Some(listener) = settings.listener(self) else { return stall };

@@ -32,7 +32,7 @@ impl Engine {
         loop {
             let link = &self.connections[index].link;
             match link.phase {
-                Phase::Gone | Phase::Closing | Phase::Dialling => break,
+                Phase::Gone | Phase::Closing | Phase::Aborting | Phase::Dialling => break,
                 Phase::Lingering => return self.discard(index, wire),
                 Phase::Producing if link.output.len() > LOW_WATER_BYTES => break,
                 Phase::Producing if self.shard.buffers.are_short() => {
@@ -231,9 +231,12 @@ impl Engine {
         self.settle(index);
     }
 
-    /// The conversation is over: forget the input, send what is owed, then close.
+    /// The conversation is over: forget the input, send what is owed (unless we abort), then close.
     pub(super) fn close(&mut self, index: usize, why: End) {
         self.end_session(index, why);
+        if why == End::Aborted {
+            self.connections[index].link.phase = Phase::Aborting;
+        }
         self.queue_flush(index);
         self.settle_deadline(index);
     }
@@ -288,6 +291,9 @@ impl Engine {
     }
 
     fn send<W: Wire>(&mut self, index: usize, wire: &mut W) {
+        if self.connections[index].link.phase == Phase::Aborting {
+            return self.drop_now(index, End::Aborted, wire);
+        }
         if self.connections[index].link.cuts.is_some() {
             return self.send_datagrams(index, wire);
         }

@@ -58,6 +58,8 @@ pub const SCRATCH_BYTES: usize = 64 * 1024;
 pub const REFUSED_AT_ONCE: usize = 16;
 /// Errands run in one turn.
 const ERRANDS_PER_TURN: usize = 4_096;
+/// Connections of ours begun in one turn, before those that are there have theirs.
+const DIALS_PER_TURN: usize = 64;
 /// How long the buffers may be short before those who hold the most are closed: peers that read have long
 /// made room.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(250);
@@ -183,7 +185,8 @@ impl Engine {
             // Sessions that were closed may have asked for successors.
             self.shard.dials.clear();
         }
-        while let Some(dial) = self.shard.dials.pop_due(now.tick) {
+        for _ in 0..DIALS_PER_TURN {
+            let Some(dial) = self.shard.dials.pop_due(now.tick) else { break };
             self.dial(dial, wire);
         }
         self.shard.doubt_some();

@@ -213,6 +213,15 @@ impl Rig {
         Some(key)
     }
 
+    /// The next connection that the engine wants to make is made.
+    pub(crate) fn answer_dial(&mut self) -> ConnKey {
+        let (key, _) = self.lines.dialled.remove(0);
+        self.lines.lines.insert(key, Line { window: usize::MAX, ..Line::default() });
+        self.engine.on_dialled(key, Ok(()), &mut self.lines);
+        self.settle();
+        key
+    }
+
     /// The peer's end of a connection.
     pub(crate) fn line(&mut self, key: ConnKey) -> &mut Line {
         self.lines.line(key)

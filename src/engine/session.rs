@@ -3,7 +3,7 @@
 use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::context::Context;
 use super::pending_writes::{Ticket, WriteOrder};
@@ -84,7 +84,7 @@ pub enum Flow {
     More,
     /// With no input until a pending write is settled.
     Hold,
-    /// Not at all: send what is owed, then close.
+    /// Not at all: send what is owed, then close; with [`End::Aborted`] close at once.
     Close(End),
 }
 
@@ -99,6 +99,8 @@ pub enum End {
     NotConnected(io::ErrorKind),
     /// The peer asked for it.
     Quit,
+    /// We cut it off: what is owed is not sent, and the peer sees a reset.
+    Aborted,
     /// The peer broke the protocol.
     Violation,
     /// Nothing came for `idle_timeout`.
@@ -124,6 +126,7 @@ impl fmt::Display for End {
             End::Broken(kind) => return write!(f, "the connection broke ({kind})"),
             End::NotConnected(kind) => return write!(f, "the connection could not be made ({kind})"),
             End::Quit => "at the peer's request",
+            End::Aborted => "we cut it off",
             End::Violation => "it broke the protocol",
             End::Idle => "nothing came for idle_timeout",
             End::FrameTimeout => "a frame was begun and not ended within frame_timeout",
@@ -211,6 +214,8 @@ pub enum Transport {
 pub struct Endpoint {
     /// By TCP.
     pub address: SocketAddr,
+    /// From this address of ours; the system chooses where there is none.
+    pub from: Option<IpAddr>,
 }
 
 /// Meets the peers of one listener.
@@ -245,7 +250,7 @@ pub trait Wire {
     fn dial(&mut self, conn: ConnKey, to: Endpoint);
     /// There is no more to send: shut down the sending side.
     fn finish(&mut self, conn: ConnKey);
-    /// Close; the key is not used again.
+    /// Close; the key is not used again. With [`End::Aborted`] the peer is to see a reset.
     fn close(&mut self, conn: ConnKey, why: End);
 }
 

@@ -1,5 +1,6 @@
 //! The mio poll loop: sockets, clocks and signals around an [`Engine`]. The only module that knows mio.
 
+mod alarm;
 mod descriptors;
 mod listen;
 mod signals;
@@ -18,6 +19,7 @@ use crate::engine::{Engine, Ready};
 pub use descriptors::{Descriptors, raise_descriptor_limit};
 pub use listen::{BoundSocket, KeepAlive, bind};
 
+use alarm::Alarm;
 use listen::{Accepted, Door};
 use signals::Signals;
 use sockets::Sockets;
@@ -36,6 +38,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 /// Tokens of connections are their slab indices, which stay far below these.
 const FIRST_LISTENER: usize = 1 << 30;
 const SIGNALS: Token = Token((1 << 30) - 1);
+const ALARM: Token = Token((1 << 30) - 2);
 
 /// The clocks. Read once a turn, and only here.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +67,15 @@ impl Clock {
     }
 }
 
+/// What whoever conducts a reactor wants of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Go on, and ask again at this tick at the latest.
+    GoOn(Tick),
+    /// Stop: answer what was read, close, and return when all is closed or `shutdown_grace` is over.
+    Stop,
+}
+
 /// An engine and the sockets that it speaks through.
 pub struct Reactor {
     poll: Poll,
@@ -73,6 +85,8 @@ pub struct Reactor {
     /// Listening sockets; none from shutdown on.
     doors: Vec<Door>,
     signals: Signals,
+    /// Only where milliseconds are too coarse.
+    alarm: Option<Alarm>,
     /// Where datagrams are received; empty where no listener gets any.
     datagram: Vec<u8>,
     /// Descriptors ran out: nobody is accepted until then, or until one is closed.
@@ -112,6 +126,7 @@ impl Reactor {
             sockets,
             doors,
             signals,
+            alarm: None,
             datagram,
             accept_again: None,
             out_of_descriptors: false,
@@ -119,13 +134,30 @@ impl Reactor {
         })
     }
 
+    /// Wake up for deadlines to some 50 µs, where a poll alone may be a millisecond late: for measuring.
+    /// Costs a system call a turn.
+    pub fn with_fine_deadlines(mut self) -> io::Result<Reactor> {
+        self.alarm = Some(Alarm::register(self.poll.registry(), ALARM)?);
+        Ok(self)
+    }
+
     /// Serve until a signal asks to stop, and everybody was answered or `shutdown_grace` is over.
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(self) -> io::Result<()> {
+        self.conduct(|_, _, signalled| if signalled { Course::Stop } else { Course::GoOn(Tick::NEVER) })
+    }
+
+    /// Like [`run`](Self::run), but `conduct` says when to stop. It is called in every turn, after what
+    /// happened was handled, with the engine, the clocks, and whether a signal (the first; a second ends the
+    /// process) came.
+    pub fn conduct(mut self, mut conduct: impl FnMut(&mut Engine, Now, bool) -> Course) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut stop_by: Option<Tick> = None;
         let mut next = self.clock.tick();
         loop {
             let timeout = self.timeout(next, stop_by);
+            if let (Some(alarm), Some(timeout)) = (&self.alarm, timeout) {
+                alarm.set(timeout)?;
+            }
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -135,18 +167,24 @@ impl Reactor {
             for event in &events {
                 self.on_event(event);
             }
-            if self.signals.take() && stop_by.is_none() {
-                log::info!("stopping: {} connections are answered and closed", self.engine.len());
-                self.doors.clear();
-                self.engine.stop(&mut self.sockets);
-                stop_by = Some(now.tick + self.shutdown_grace);
+            let mut again = Tick::NEVER;
+            if stop_by.is_none() {
+                match conduct(&mut self.engine, now, self.signals.take()) {
+                    Course::GoOn(at) => again = at,
+                    Course::Stop => {
+                        log::info!("stopping: {} connections are answered and closed", self.engine.len());
+                        self.doors.clear();
+                        self.engine.stop(&mut self.sockets);
+                        stop_by = Some(now.tick + self.shutdown_grace);
+                    }
+                }
             }
             self.accept(now.tick);
             self.receive();
             while let Some((key, why)) = self.sockets.take_failed() {
                 self.engine.on_dialled(key, Err(why), &mut self.sockets);
             }
-            next = self.engine.end(&mut self.sockets);
+            next = self.engine.end(&mut self.sockets).min(again);
             self.engine.on_turn_measured(self.clock.tick() - now.tick);
             if let Some(stop_by) = stop_by {
                 if self.engine.is_empty() {
@@ -180,7 +218,7 @@ impl Reactor {
             }
         } else if event.token() == SIGNALS {
             self.signals.on_event();
-        } else {
+        } else if event.token() != ALARM {
             let index = token as u32;
             if let Some((key, result)) = self.sockets.dialled(index) {
                 self.engine.on_dialled(key, result, &mut self.sockets);

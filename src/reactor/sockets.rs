@@ -2,10 +2,13 @@
 //! for each listener that gets datagrams.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::engine::{ConnKey, End, Endpoint, Wire};
 
@@ -81,6 +84,10 @@ impl Sockets {
                 // Not connected yet, and no error either: an event that means nothing.
                 Err(error) if error.kind() == ErrorKind::NotConnected => return None,
                 Err(error) => Err(error.kind()),
+                // Where nobody listens, a port of the ephemeral range may meet itself.
+                Ok(peer) if stream.local_addr().is_ok_and(|local| local == peer) => {
+                    Err(ErrorKind::ConnectionRefused)
+                }
                 Ok(_) => Ok(()),
             },
         };
@@ -141,11 +148,25 @@ impl Sockets {
     }
 
     fn begin(&mut self, key: ConnKey, to: Endpoint) -> io::Result<()> {
-        let mut stream = TcpStream::connect(to.address)?;
+        let mut stream = match to.from {
+            None => TcpStream::connect(to.address)?,
+            Some(from) => connect_from(from, to.address)?,
+        };
         stream.set_nodelay(true)?;
         self.register(key, &mut stream)?;
         self.put(key, Stream::Dialling(key, stream));
         Ok(())
+    }
+}
+
+/// Begin to connect from an address of ours, and any port of it.
+fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    match socket.connect(&to.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
@@ -186,7 +207,11 @@ impl Wire for Sockets {
         let _ = self.stream(conn).shutdown(Shutdown::Write);
     }
 
-    fn close(&mut self, conn: ConnKey, _why: End) {
+    fn close(&mut self, conn: ConnKey, why: End) {
+        if why == End::Aborted {
+            // Makes a reset of it; where it fails, the connection ends less rudely.
+            let _ = SockRef::from(&*self.stream(conn)).set_linger(Some(Duration::ZERO));
+        }
         // Closing a descriptor takes it out of the poll.
         if let Some(stream) = self.streams.get_mut(conn.index as usize) {
             self.closed |= stream.take().is_some();

@@ -182,8 +182,13 @@ impl World {
         }
         if plan.polled {
             let address = device_address(self.add_peer("plc0".to_owned(), Box::new(Plc::default())));
-            let driver = Driver::new(0, Endpoint { address }, self.book.clone(), self.random.fork());
-            self.hosts[0].engine.dial_at(Tick::from_micros(100), Endpoint { address }, Box::new(driver));
+            let driver =
+                Driver::new(0, Endpoint { address, from: None }, self.book.clone(), self.random.fork());
+            self.hosts[0].engine.dial_at(
+                Tick::from_micros(100),
+                Endpoint { address, from: None },
+                Box::new(driver),
+            );
             self.net.call_turn(0, 100);
         }
         if plan.reporter {
@@ -206,7 +211,7 @@ impl World {
     fn add_reporter(&mut self) {
         let client = Arc::new(Mutex::new(Client::new("rep0".to_owned(), self.book.clone())));
         self.reporters.push(Arc::clone(&client));
-        let to = Endpoint { address: host_address(0) };
+        let to = Endpoint { address: host_address(0), from: None };
         let reporter = Reporter {
             to,
             book: self.book.clone(),

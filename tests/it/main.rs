@@ -23,5 +23,6 @@ mod line_subscriptions;
 mod line_values;
 mod many;
 mod shutdown;
+mod simulate_command;
 mod tidy;
 mod udp;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-use super::address::Address;
+use crate::cli::address::Address;
 use crate::protocols::line::{self, Request};
 
 /// How long one address of a host may take to accept.

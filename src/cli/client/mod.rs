@@ -3,7 +3,6 @@
 //! Here are the arguments and the modes without a terminal; `prompt` is the one with it. `connection` is what
 //! all modes speak through, `output` how lines are shown.
 
-mod address;
 mod completion;
 mod connection;
 mod output;
@@ -21,9 +20,9 @@ use argh::FromArgs;
 use signal_hook::consts::SIGINT;
 
 use super::Exit;
+use crate::cli::address::Address;
 use crate::protocols::line::VERBS;
 use crate::tags::name::Pattern;
-use address::Address;
 use connection::{Kind, Replies, Requests, Sent};
 use output::{Form, Output};
 

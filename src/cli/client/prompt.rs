@@ -13,12 +13,12 @@ use rustyline::history::FileHistory;
 use rustyline::{ColorMode, CompletionType, Config, Editor};
 use signal_hook::consts::SIGINT;
 
-use super::address::Address;
 use super::completion::{Assistant, MOST_CANDIDATES};
 use super::connection::{self, Kind, Replies, Requests, Sent};
 use super::output::Form;
 use super::screen::Screen;
 use super::{Exit, is_farewell, say};
+use crate::cli::address::Address;
 
 /// What stands before the line that is typed.
 pub(super) const PROMPT: &str = "lumina> ";

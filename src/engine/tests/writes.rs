@@ -282,7 +282,7 @@ impl Session for Dialler {
 }
 
 fn endpoint() -> Endpoint {
-    Endpoint { address: "10.0.0.2:502".parse().unwrap() }
+    Endpoint { address: "10.0.0.2:502".parse().unwrap(), from: None }
 }
 
 #[test]

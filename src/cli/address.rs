@@ -1,4 +1,4 @@
-//! Where the client connects to: `HOST:PORT` as a person types it.
+//! Where to connect to: `HOST:PORT` as a person types it.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -31,7 +31,7 @@ impl Address {
         let rest = match text.split_once("://") {
             None => text,
             Some((scheme, rest)) if scheme == line::PROTOCOL.scheme => rest,
-            Some((scheme, _)) => return wrong(&format!("the client speaks line://, not {scheme}://")),
+            Some((scheme, _)) => return wrong(&format!("only line:// is spoken here, not {scheme}://")),
         };
         let (host, port) = if rest.parse::<Ipv6Addr>().is_ok() {
             (rest, None)

@@ -1,0 +1,72 @@
+//! What load is made with, whatever its kind: an engine whose connections are all ours, the reactor that runs
+//! it, and what its sessions measure and read with.
+
+mod latency;
+mod random;
+mod reach;
+mod replies;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::time::Now;
+use crate::engine::{Endpoint, Engine, Settings};
+use crate::reactor::{Clock, Course, Reactor};
+use crate::tags::{TagSettings, Tags};
+
+pub(super) use latency::{Latency, Percentiles};
+pub(super) use random::Random;
+pub(super) use reach::reach;
+pub(super) use replies::{Lines, Reply, Told};
+
+/// What all connections' buffers may hold: far more than load that is answered ever needs.
+const BUFFER_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+/// A server that takes nothing for so long is not waited for any longer.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// How long the connections may take to close at the end.
+const CLOSE_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// Connections from one address of ours. Linux hands out every other port of its 28,000 at first; beyond
+/// those it searches for milliseconds at each connection.
+const CONNECTIONS_PER_ADDRESS: usize = 4_000;
+
+/// Where the connection of that number goes, and from where: on the loopback network there are addresses to
+/// choose from.
+pub(super) fn endpoint(server: SocketAddr, number: usize) -> Endpoint {
+    let host = 1 + number / CONNECTIONS_PER_ADDRESS;
+    let from = match server.ip() {
+        IpAddr::V4(ip) if ip.is_loopback() && host > 1 => {
+            u8::try_from(host).ok().map(|host| IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)))
+        }
+        _ => None,
+    };
+    Endpoint { address: server, from }
+}
+
+/// An engine that nobody can connect to: its sessions are those that it dials.
+pub(super) fn engine(now: Now) -> Engine {
+    let settings = Settings {
+        name: "load".to_owned(),
+        max_connections: 0,
+        max_subscriptions: 0,
+        max_udp_peers: 1,
+        buffer_memory: BUFFER_MEMORY_BYTES,
+        write_stall: WRITE_STALL,
+        listeners: Vec::new(),
+        memory_probe: || 0,
+    };
+    let tags = Tags::new(TagSettings::default(), Vec::new(), 1);
+    Engine::new(0, Arc::new(settings), Arc::new(tags), Arc::default(), now)
+}
+
+/// Run it until `conduct` says stop; see [`Reactor::conduct`]. Deadlines are fine: what is sent late counts
+/// as slow.
+pub(super) fn run(
+    engine: Engine,
+    clock: Clock,
+    conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
+) -> io::Result<()> {
+    Reactor::new(engine, clock, Vec::new(), CLOSE_WITHIN)?.with_fine_deadlines()?.conduct(conduct)
+}

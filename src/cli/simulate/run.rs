@@ -1,0 +1,149 @@
+//! What all sessions of a run share. They run in one thread, one after another: the locks are for the
+//! compiler, and none is held across a call into another session.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::ledger::Ledger;
+use super::schedule::Schedule;
+use crate::base::time::Tick;
+use crate::cli::load::{self, Latency, Random};
+use crate::engine::{End, Endpoint};
+use crate::metrics::Counter;
+
+/// Different errors that are remembered with their text.
+const ERRORS_KEPT: usize = 8;
+/// Waiting before the second attempt to connect; twice as long before each further one.
+const BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+
+pub(super) struct Run {
+    server: SocketAddr,
+    /// What the devices' names and tags begin with.
+    pub(super) root: String,
+    pub(super) seed: u64,
+    pub(super) schedule: Schedule,
+    /// How often a device leaves and comes back, in a second.
+    pub(super) churn: f64,
+    /// Time that so many connections need, if the server's backlog is not to overflow.
+    pub(super) ramp: Duration,
+    pub(super) counts: Counts,
+    pub(super) latency: Latency,
+    errors: Mutex<Vec<(String, u64)>>,
+    ledger: Mutex<Ledger>,
+    verdict: Mutex<Verdict>,
+}
+
+/// Values are counted unless it says otherwise.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Devices that are connected now.
+    pub(super) online: Counter,
+    /// Connections of devices, since the beginning.
+    pub(super) connections: Counter,
+    pub(super) sent: Counter,
+    pub(super) confirmed: Counter,
+    /// Sent and not answered when the connection, or the run, ended.
+    pub(super) unknown: Counter,
+    /// Reports sent.
+    pub(super) reports: Counter,
+    /// Reports whose last answer is not there yet.
+    pub(super) in_flight: Counter,
+    /// Reports that were due and not sent: the device was away, or the server far behind.
+    pub(super) missed: Counter,
+    pub(super) errors: Counter,
+    /// Updates that subscribers saw.
+    pub(super) updates: Counter,
+    /// What faulty peers did.
+    pub(super) faults: Counter,
+}
+
+/// What came of asking the server for what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Asking,
+    Known,
+    Failed(String),
+}
+
+impl Run {
+    pub(super) fn new(
+        server: SocketAddr,
+        root: String,
+        seed: u64,
+        schedule: Schedule,
+        churn: f64,
+        ramp: Duration,
+        devices: usize,
+    ) -> Run {
+        Run {
+            server,
+            root,
+            seed,
+            schedule,
+            churn,
+            ramp,
+            counts: Counts::default(),
+            latency: Latency::default(),
+            errors: Mutex::default(),
+            ledger: Mutex::new(Ledger::new(devices)),
+            verdict: Mutex::new(Verdict::Asking),
+        }
+    }
+
+    /// For the connection of that number: a device's is its own, all others' is 0.
+    pub(super) fn endpoint(&self, number: usize) -> Endpoint {
+        load::endpoint(self.server, number)
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn verdict(&self) -> MutexGuard<'_, Verdict> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether reports are over.
+    pub(super) fn is_over(&self, now: Tick) -> bool {
+        now >= self.schedule.end()
+    }
+
+    /// Something is wrong with the server, or with us.
+    pub(super) fn error(&self, what: impl fmt::Display) {
+        self.counts.errors.add(1);
+        let what = what.to_string();
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, count)) = errors.iter_mut().find(|(known, _)| *known == what) {
+            *count += 1;
+        } else if errors.len() < ERRORS_KEPT {
+            errors.push((what, 1));
+        }
+    }
+
+    /// The first different errors, each with how often it came.
+    pub(super) fn errors(&self) -> Vec<(String, u64)> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How long to wait before an attempt to connect, so that all together do not overrun a server that came
+    /// back.
+    pub(super) fn backoff(&self, random: &mut Random, attempts: u32) -> Duration {
+        let backoff = BACKOFF.saturating_mul(1 << attempts.min(16)).min(LONGEST_BACKOFF);
+        backoff / 2 + random.within(backoff.max(self.ramp))
+    }
+}
+
+/// Why a connection ended that should not have, seen from our side.
+pub(super) fn say(why: End) -> String {
+    match why {
+        End::PeerClosed => "the server closed a connection".to_owned(),
+        End::NotConnected(kind) => format!("a connection could not be made: {kind}"),
+        End::Broken(ErrorKind::ConnectionReset) => "the server reset a connection".to_owned(),
+        End::Slow => "the server took nothing for 30 s".to_owned(),
+        why => format!("a connection ended: {why}"),
+    }
+}
