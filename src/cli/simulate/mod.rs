@@ -51,10 +51,20 @@ const INTERVAL_MS: RangeInclusive<u64> = 1..=3_600_000;
 const SECS: RangeInclusive<u64> = 0..=31_536_000;
 const SUBSCRIBERS: RangeInclusive<u64> = 0..=100_000;
 
-/// Simulate devices that report to a server, and check that what it confirmed is there. Exits with 1 if
-/// anything confirmed was lost or anything else went wrong. Ctrl-C ends the run early.
+/// Simulate devices that report to a server, and check that what it confirmed is there.
 #[derive(FromArgs)]
-#[argh(subcommand, name = "simulate")]
+#[argh(
+    subcommand,
+    name = "simulate",
+    example = "lumina simulate --devices 5000 --secs 60",
+    example = "lumina simulate --devices 200 --interval 100 --churn 1% --faults --subscribers 4 gateway:5000",
+    note = "Device 123 says HELLO sim-00123 and sets sim/00123/temperature, level, parts, state and pressure. \
+Answer times count from when a report was due, not from when it was sent.",
+    note = "Ctrl-C ends the run early, with the check and the summary; a second one ends it at once.",
+    error_code(0, "all is fine"),
+    error_code(1, "something confirmed was lost, or anything else went wrong"),
+    error_code(2, "the command line is wrong")
+)]
 pub(super) struct Simulate {
     /// how many devices (default: 100)
     #[argh(option, arg_name = "n", default = "100", from_str_fn(devices))]

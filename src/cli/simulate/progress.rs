@@ -25,7 +25,7 @@ impl Progress {
             return None;
         }
         let millis = span.as_millis() as u64;
-        let template = if millis == 0 { "{spinner} {msg}" } else { "[{bar:24}] {msg}" };
+        let template = if millis == 0 { "{msg}" } else { "[{bar:24}] {msg}" };
         let style = ProgressStyle::with_template(template).expect("the template is well-formed");
         let bar = ProgressBar::with_draw_target(Some(millis), ProgressDrawTarget::stderr());
         bar.set_style(style.progress_chars("=> "));
@@ -52,7 +52,6 @@ impl Progress {
             counts.errors.value(),
         ));
         self.bar.set_position((now - run.schedule.begin()).as_millis() as u64);
-        self.bar.tick();
         self.due = now + PERIOD;
         self.due
     }
