@@ -59,11 +59,8 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { seed, violation, trace } = self;
-        write!(
-            f,
-            "{trace}\nseed {seed} broke a rule: {violation}\n\
-             again: LUMINA_SEED={seed} cargo test --lib simulation"
-        )
+        writeln!(f, "{trace}\nseed {seed} broke a rule: {violation}")?;
+        write!(f, "again: LUMINA_SEED={seed} cargo test --lib simulation")
     }
 }
 

@@ -268,7 +268,7 @@ impl Talker {
                 self.begin(hand);
                 return false;
             }
-            (Part::Subscriber { slow: true }, 0) => {
+            (Part::Subscriber { slow: true }, 0 | 2..=4) => {
                 hand.read_at(STUCK);
                 return false;
             }
