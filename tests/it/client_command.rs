@@ -78,7 +78,7 @@ fn the_address_may_be_left_out_or_a_url() {
     #[rustfmt::skip]
     let table: [(&[&str], &str); 7] = [
         (&["127.0.0.1:x", "PING"],            "'127.0.0.1:x' is not an address"),
-        (&["echo://127.0.0.1:5000"],          "the client speaks line://"),
+        (&["echo://127.0.0.1:5000"],          "only line:// is spoken here"),
         (&["127.0.0.1:1", "GET a\nGET b"],    "a request is one line"),
         (&["--watch", "a/#/b"],               "'a/#/b' is not a pattern"),
         (&["--watch", "a b"],                 "is not a pattern"),
