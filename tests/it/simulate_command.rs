@@ -49,6 +49,7 @@ fn two_hundred_devices() {
     check(&outcome, &[("confirmed", number(&outcome, "sent"))]);
     let figures = ["p50_us", "p99_us", "p999_us", "max_us"].map(|key| number(&outcome, key));
     assert!(figures[0] > 0.0 && figures.is_sorted(), "{figures:?}");
+    assert!(number(&outcome, "late_p99_us") <= figures[3], "{}", outcome.stdout);
 
     // All of it is on the server, and the devices are gone.
     let mut client = server.client();

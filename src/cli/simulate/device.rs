@@ -226,7 +226,11 @@ impl Session for Device {
     }
 
     fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {
-        if self.life.leave_at <= cx.now().tick && self.manner == Manner::Stay {
+        let now = cx.now().tick;
+        if self.may_report() && self.life.due <= now {
+            self.run.lateness.note(now - self.life.due);
+        }
+        if self.life.leave_at <= now && self.manner == Manner::Stay {
             let flow = self.begin_to_leave(cx);
             if flow != Flow::Continue {
                 return flow;

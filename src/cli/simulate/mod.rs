@@ -57,8 +57,8 @@ const SUBSCRIBERS: RangeInclusive<u64> = 0..=100_000;
     subcommand,
     name = "simulate",
     example = "lumina simulate --devices 5000 --secs 60",
-    example = "lumina simulate --devices 200 --interval 100 --churn 1% --faults --subscribers 4 gateway:5000",
-    note = "Device 123 says HELLO sim-00123 and sets sim/00123/temperature, level, parts, state and pressure. \
+    example = "lumina simulate --devices 200 --interval 100 --churn 1% --faults --subscribers 4 gateway",
+    note = "Device 123 says HELLO sim-00123, and sets sim/00123/temperature, level, parts, state, pressure. \
 Answer times count from when a report was due, not from when it was sent.",
     note = "Ctrl-C ends the run early, with the check and the summary; a second one ends it at once.",
     error_code(0, "all is fine"),

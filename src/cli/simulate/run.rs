@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub(super) ramp: Duration,
     pub(super) counts: Counts,
     pub(super) latency: Latency,
+    /// How late reports were sent though the server was not behind, which is for us to answer for.
+    pub(super) lateness: Latency,
     errors: Mutex<Vec<(String, u64)>>,
     ledger: Mutex<Ledger>,
     verdict: Mutex<Verdict>,
@@ -88,6 +90,7 @@ impl Run {
             ramp,
             counts: Counts::default(),
             latency: Latency::default(),
+            lateness: Latency::default(),
             errors: Mutex::default(),
             ledger: Mutex::new(Ledger::new(devices)),
             verdict: Mutex::new(Verdict::Asking),

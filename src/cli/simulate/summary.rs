@@ -7,6 +7,9 @@ use super::run::{Run, Verdict};
 use crate::cli::load::Percentiles;
 use crate::tags::value::Value;
 
+/// Reports that are sent later than this say more of this machine than of the server.
+const LATE_US: u64 = 5_000;
+
 /// The figures of a run that is over. What they mean is said where they are counted.
 pub(super) struct Summary {
     url: String,
@@ -26,6 +29,7 @@ pub(super) struct Summary {
     updates: u64,
     faults: u64,
     latency: Percentiles,
+    lateness: Percentiles,
     duration: Duration,
     interrupted: bool,
 }
@@ -58,6 +62,7 @@ impl Summary {
             updates: counts.updates.value(),
             faults: counts.faults.value(),
             latency: run.latency.percentiles(),
+            lateness: run.lateness.percentiles(),
             duration,
             interrupted,
         }
@@ -99,7 +104,7 @@ impl Summary {
         // The values' printer writes text as JSON does.
         let text = |text: &str| Value::Text(text.into()).to_string();
         let Percentiles { p50_us, p99_us, p999_us, max_us } = self.latency;
-        let fields: [(&str, String); 23] = [
+        let fields: [(&str, String); 24] = [
             ("url", text(&self.url)),
             ("devices", self.devices.to_string()),
             ("connected", self.connected.to_string()),
@@ -121,6 +126,7 @@ impl Summary {
             ("p99_us", p99_us.to_string()),
             ("p999_us", p999_us.to_string()),
             ("max_us", max_us.to_string()),
+            ("late_p99_us", self.lateness.p99_us.to_string()),
             ("duration_s", format!("{:.3}", self.duration.as_secs_f64())),
             ("complaints", {
                 let complaints: Vec<_> = self.complaints().iter().map(|line| text(line)).collect();
@@ -159,6 +165,14 @@ impl fmt::Display for Summary {
         let Percentiles { p50_us, p99_us, p999_us, max_us } = self.latency;
         let [p50, p99, p999, max] = [p50_us, p99_us, p999_us, max_us].map(|us| us as f64 / 1_000.0);
         write!(f, "answered   p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {max:.2} ms")?;
-        f.write_str(" after a report was due")
+        f.write_str(" after a report was due")?;
+        if self.lateness.p99_us >= LATE_US {
+            let late = self.lateness.p99_us as f64 / 1_000.0;
+            write!(
+                f,
+                "\nlate       p99 {late:.2} ms: this process had too little of a processor, which counts"
+            )?;
+        }
+        Ok(())
     }
 }
