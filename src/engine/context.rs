@@ -235,7 +235,7 @@ impl Context<'_> {
         let (source, before) = self.shard.tags.take_over(device.as_str(), holder);
         self.link.source = Some(source);
         if let Some(before) = before.and_then(|before| self.shard.held_by(before)) {
-            self.shard.errands.push_back(Errand::TakenOver(before));
+            self.shard.taken_over.push(before);
         }
         Some(source)
     }

@@ -140,6 +140,7 @@ impl Engine {
     pub(super) fn feed(&mut self, index: usize, input: &[u8]) -> Consumed {
         let consumed = self.with_session(index, |session, cx| session.on_bytes(cx, input));
         assert!(consumed.bytes <= input.len(), "a session finishes with no more than it was given");
+        self.close_taken_over();
         let left = input.len() - consumed.bytes;
         let link = &mut self.connections[index].link;
         link.flags.partial = consumed.flow == Flow::Continue;
@@ -149,6 +150,16 @@ impl Engine {
             link.frame_since = self.shard.now.tick;
         }
         consumed
+    }
+
+    /// Close those whose device another connection speaks for now. At once, not as an errand: what they have
+    /// still to say is older than what the other writes.
+    fn close_taken_over(&mut self) {
+        while let Some(before) = self.shard.taken_over.pop() {
+            if self.is_open(before) {
+                self.close(before.index as usize, End::TakenOver);
+            }
+        }
     }
 
     /// Go on as the session says.

@@ -128,6 +128,7 @@ impl Engine {
                 pending_writes: PendingWrites::default(),
                 drivers: Vec::new(),
                 errands: Default::default(),
+                taken_over: Vec::new(),
                 doubts: Default::default(),
                 stale: Timers::default(),
                 turns: TurnTimes::default(),
@@ -377,11 +378,6 @@ impl Engine {
                         self.with_session(index, |session, cx| session.on_write_done(cx, ticket, result));
                     self.apply(index, flow);
                     self.pump(index, wire);
-                }
-                Errand::TakenOver(holder) => {
-                    if self.is_open(holder) {
-                        self.close(holder.index as usize, End::TakenOver);
-                    }
                 }
             }
         }

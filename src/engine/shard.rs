@@ -63,8 +63,6 @@ pub(super) enum Errand {
     Order(ConnKey, WriteOrder),
     /// Tell who asked what became of a write.
     Settled(ConnKey, Ticket, Result<(), Refusal>),
-    /// Another connection speaks for the device now.
-    TakenOver(ConnKey),
 }
 
 /// Values that a lost source leaves behind, to turn uncertain; worked off in slices.
@@ -92,6 +90,8 @@ pub(super) struct Shard {
     /// The driver's connection of each polled device that has one.
     pub(super) drivers: Vec<Option<ConnKey>>,
     pub(super) errands: VecDeque<Errand>,
+    /// Connections whose device another one speaks for since the call into its session.
+    pub(super) taken_over: Vec<ConnKey>,
     pub(super) doubts: VecDeque<Doubt>,
     /// When the values of this shard's writers are too old.
     pub(super) stale: Timers,

@@ -78,6 +78,13 @@ fn hello_takes_over() {
     rig.settle();
     assert!(rig.line(one).finished && !rig.line(two).finished);
     reads(&mut rig, reader, "p", "2 good");
+    // What the replaced one has still to say is not carried out, not even in the same turn.
+    let (next, last) = (rig.connect(), rig.connect());
+    rig.ask(last, "HELLO press3\n");
+    rig.send(next, "HELLO press3\nSET p 3\n");
+    rig.send(last, "SET p 2\n");
+    rig.settle();
+    reads(&mut rig, reader, "p", "3 good");
     rig.wind_up();
 }
 
