@@ -42,8 +42,27 @@ impl Random {
 
     /// How long until something happens that happens `per_second` times a second, without memory.
     pub(in crate::cli) fn wait(&mut self, per_second: f64) -> Duration {
-        let seconds = -(1.0 - self.unit()).ln() / per_second;
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(self.exponential() / per_second).unwrap_or(Duration::MAX)
+    }
+
+    /// Of the exponential distribution with mean 1, by comparisons alone (von Neumann 1951).
+    fn exponential(&mut self) -> f64 {
+        let mut whole = 0.0;
+        loop {
+            let first = self.unit();
+            let (mut last, mut falls) = (first, 0);
+            loop {
+                let next = self.unit();
+                if next >= last {
+                    break;
+                }
+                (last, falls) = (next, falls + 1);
+            }
+            if falls % 2 == 0 {
+                return whole + first;
+            }
+            whole += 1.0;
+        }
     }
 }
 
