@@ -1,0 +1,3 @@
+mod framings;
+mod messages;
+mod oracle;
