@@ -1,3 +1,4 @@
+mod conversions;
 mod framings;
 mod messages;
 mod oracle;
