@@ -94,3 +94,33 @@ fn nothing_is_allocated_in_steady_state() {
     let counted = allocation_counter::measure(|| drop(bench.ask(peer, "READ #\n")));
     assert!(counted.count_total > 0, "the counter counts");
 }
+
+/// The codec of Modbus and the numbers in its registers: bytes in, bytes out, and nothing between.
+#[test]
+fn modbus_messages_and_numbers_cost_no_allocation() {
+    use lumina::protocols::modbus::{Conversion, Order, Pdu, Request, Response, Type, mbap};
+
+    let asked = [0, 1, 0, 0, 0, 6, 9, 3, 0, 100, 0, 2];
+    let round = || {
+        let frame = mbap::Frame::parse(&asked).expect("a frame").expect("a whole one");
+        let request = Request::decode(frame.pdu).expect("a request");
+        let answered = [3, 4, 0x42, 0xA3, 0x33, 0x33];
+        let Ok(Response::ReadHoldings(registers)) = Response::decode(&request, &answered) else {
+            panic!("{answered:?} is no answer")
+        };
+        for (kind, scale) in [(Type::F32, 0.1), (Type::U32, 0.1), (Type::I32, 10.0), (Type::Bcd32, 1.0)] {
+            let conversion = Conversion::new(kind, Order::Cdab, Some(scale), None).expect("a scale");
+            let mut bytes = [0; 4];
+            if let Ok(value) = conversion.read(registers) {
+                conversion.write(&value, &mut bytes).expect("what was read can be written");
+                assert_eq!(bytes, registers.as_bytes());
+            }
+        }
+        let mut pdu = Pdu::new();
+        Response::ReadHoldings(registers).encode(&mut pdu);
+        assert_eq!(*pdu, answered);
+        std::hint::black_box(mbap::header(frame.transaction, frame.unit, pdu.len()));
+    };
+    let counted = allocation_counter::measure(|| (0..100).for_each(|_| round()));
+    assert_eq!(counted.count_total, 0);
+}

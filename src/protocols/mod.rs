@@ -4,6 +4,7 @@
 mod conformance;
 mod echo;
 pub mod line;
+pub mod modbus;
 
 use crate::engine::Protocol;
 

@@ -1,0 +1,4 @@
+mod conversions;
+mod framings;
+mod messages;
+mod oracle;
