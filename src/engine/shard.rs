@@ -103,7 +103,7 @@ pub(super) struct Shard {
 impl Shard {
     /// Names a connection of any shard.
     pub(super) fn holder(&self, key: ConnKey) -> Holder {
-        Holder((self.number as u64) << 56 | u64::from(key.index) << 32 | u64::from(key.serial))
+        Holder(((self.number as u64) << 56) | (u64::from(key.index) << 32) | u64::from(key.serial))
     }
 
     /// The connection that a holder names, if it is one of this shard's.

@@ -232,9 +232,10 @@ pub fn all_is_given_back(host: &str, engine: &Engine) -> Verdict {
     let metrics = engine.metrics();
     let (open, subscriptions) = (metrics.connections.value(), metrics.subscriptions.value());
     if (open, subscriptions) != (0, 0) {
-        let what =
-            format_args!("{host} ends with {open} connections and {subscriptions} subscriptions counted");
-        return violation("all_is_given_back", what);
+        return violation(
+            "all_is_given_back",
+            format_args!("{host} ends with {open} connections and {subscriptions} subscriptions counted"),
+        );
     }
     Ok(())
 }

@@ -460,10 +460,10 @@ impl Wire for HostWire<'_> {
         assert!(!self.net.links[link].from(side).end_sent, "the engine writes nothing after its end");
         let result = self.net.send(port, bytes);
         let mut record = self.net.book.open();
-        let who = format_args!("host{}~{link}", self.host);
+        let host = self.host;
         match &result {
-            Ok(count) => record.note_bytes(who, "──▶", &bytes[..*count]),
-            Err(kind) => record.note(who, format_args!("cannot write: {kind}")),
+            Ok(count) => record.note_bytes(format_args!("host{host}~{link}"), "──▶", &bytes[..*count]),
+            Err(kind) => record.note(format_args!("host{host}~{link}"), format_args!("cannot write: {kind}")),
         }
         result.map_err(io::Error::from)
     }

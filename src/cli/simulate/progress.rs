@@ -1,7 +1,7 @@
 //! The line on a terminal that shows how a run is going.
 //!
-//! By hand, not by a library: the one at hand estimates with `pow`, and so brought libm into the memory of every
-//! server, a tenth of all it needs.
+//! By hand, not by a library: the one at hand estimates with `pow`, and so brought libm into the memory of
+//! every server, a tenth of all it needs.
 
 use std::fmt;
 use std::io::{IsTerminal, Write, stderr};
