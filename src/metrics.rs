@@ -46,8 +46,6 @@ pub struct Metrics {
     pub bytes_out: Counter,
     /// Subscriptions now.
     pub subscriptions: Counter,
-    /// Bytes held in connections' buffers now.
-    pub buffer_bytes: Counter,
     /// How long a turn of the loop takes: mean of the last ones, in microseconds.
     pub turn_mean_us: Counter,
     /// The longest turn of the last ten seconds or so, in microseconds.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::base::time::{Now, Tick};
 use crate::config::{Config, ListenConfig, TagConfig};
-use crate::engine::{Engine, Listener, Settings, declare_system_tags};
+use crate::engine::{Engine, Listener, Protocol, Settings, declare_system_tags};
 use crate::metrics::Metrics;
 use crate::reactor::{BoundSocket, Clock, Reactor, bind, raise_descriptor_limit};
 use crate::tags::name::TagName;
@@ -21,17 +21,17 @@ pub struct Server {
 }
 
 /// An address that a server listens on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Bound {
     /// The protocol spoken there.
-    pub scheme: &'static str,
+    pub protocol: &'static Protocol,
     /// With the port that was found, where any was asked for.
     pub address: SocketAddr,
 }
 
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.scheme, self.address)
+        write!(f, "{}://{}", self.protocol.scheme, self.address)
     }
 }
 
@@ -42,6 +42,8 @@ pub enum StartError {
     Bind(String, io::Error),
     /// The poll or the signals cannot be set up.
     System(io::Error),
+    /// The limit of file descriptors leaves none for a connection.
+    Descriptors(u64),
     /// The configured tags do not fit.
     Tag(String, Refusal),
 }
@@ -54,6 +56,12 @@ impl fmt::Display for StartError {
             }
             StartError::Bind(url, error) => write!(f, "cannot listen on {url}: {error}"),
             StartError::System(error) => write!(f, "cannot set up the event loop: {error}"),
+            StartError::Descriptors(limit) => {
+                write!(
+                    f,
+                    "a limit of {limit} file descriptors leaves none for connections; raise it (ulimit -n)"
+                )
+            }
             StartError::Tag(name, refusal) => write!(f, "cannot declare the tag {name}: {refusal}"),
         }
     }
@@ -68,6 +76,9 @@ impl Server {
         let now = clock.now();
         let AllBound { sockets, listeners, bound } = bind_all(&config.listeners)?;
         let descriptors = raise_descriptor_limit(sockets.len());
+        if descriptors.connections == 0 {
+            return Err(StartError::Descriptors(descriptors.limit));
+        }
         let max_connections = config.server.max_connections.min(descriptors.connections);
         log::info!("{max_connections} connections at most; the descriptor limit is {}", descriptors.limit);
 
@@ -140,7 +151,7 @@ fn bind_all(configs: &[ListenConfig]) -> Result<AllBound, StartError> {
                      everything: there is no login yet"
                 );
             }
-            all.bound.push(Bound { scheme: protocol.scheme, address });
+            all.bound.push(Bound { protocol, address });
             all.listeners.push(listener(config));
             all.sockets.push(socket);
         }

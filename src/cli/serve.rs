@@ -51,6 +51,9 @@ impl Serve {
             }
             Err(error) => {
                 log::error!("{error}");
+                if !log::log_enabled!(log::Level::Error) {
+                    eprintln!("lumina: {error}");
+                }
                 Exit::Failed
             }
         };
@@ -65,9 +68,10 @@ fn announce(bound: &[Bound]) {
     for bound in bound {
         let _ = writeln!(out, "listening on {bound}");
     }
-    if let Some(line) = bound.iter().find(|bound| bound.scheme == "line") {
-        let (ip, port) = (line.address.ip(), line.address.port());
-        let _ = writeln!(out, "try: printf 'SET demo/hello 42\\nGET demo/hello\\nQUIT\\n' | nc {ip} {port}");
+    if let Some(first) = bound.first() {
+        let (ip, port) = (first.address.ip().to_string(), first.address.port().to_string());
+        let hint = first.protocol.hint.replace("{ip}", &ip).replace("{port}", &port);
+        let _ = writeln!(out, "try: {hint}");
     }
     let _ = out.flush();
 }

@@ -1,5 +1,5 @@
-//! Pooled buffers for what a connection cannot get rid of within a turn: a partial frame, refused output. An
-//! idle connection owns none.
+//! Pooled buffers: for the output of a turn, and for what a connection cannot get rid of within one (a
+//! partial frame, refused output). An idle connection owns none.
 
 #[cfg(test)]
 use crate::base::mutants::{self, Mutant};

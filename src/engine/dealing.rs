@@ -10,7 +10,7 @@ use crate::tags::TagId;
 
 /// Changes handed to sessions, at most, in one turn (and what one more tag's subscribers need); the rest next
 /// turn.
-const DELIVERIES_PER_TURN: usize = 16_384;
+pub(super) const DELIVERIES_PER_TURN: usize = 16_384;
 /// Tags taken from the dirty set under one lock.
 const TAGS_PER_LOCK: usize = 16;
 /// Changes told to one connection that was behind, in one go.
@@ -34,15 +34,15 @@ impl Engine {
         if self.shard.subscriptions.is_empty() {
             return;
         }
-        let mut deliveries = 0;
         let mut tags = std::mem::take(&mut self.dealer.tags);
-        while deliveries < DELIVERIES_PER_TURN {
+        while self.dealer.budget > 0 {
             self.shard.tags.take_changes(self.shard.number, TAGS_PER_LOCK, &mut tags);
             if tags.is_empty() {
                 break;
             }
             for tag in tags.drain(..) {
-                deliveries += 1 + self.deal(tag);
+                let deliveries = 1 + self.deal(tag);
+                self.dealer.budget = self.dealer.budget.saturating_sub(deliveries);
             }
         }
         self.dealer.tags = tags;
@@ -52,6 +52,8 @@ impl Engine {
     fn deal(&mut self, tag: TagId) -> usize {
         let Engine { shard, dealer, .. } = self;
         let (sample, changed) = shard.tags.read_numbered(tag);
+        // A reader may have been told of the server's own tags since they were put into the table.
+        let sample = shard.system_sample(tag).unwrap_or(sample);
         let mut subscribers = std::mem::take(&mut dealer.subscribers);
         {
             let catalog = shard.tags.catalog();
@@ -129,7 +131,7 @@ impl Engine {
             if !matching.iter().any(|id| subscriber.patterns.binary_search(id).is_ok()) {
                 continue;
             }
-            let sample = shard.tags.read(tag);
+            let sample = shard.system_sample(tag).unwrap_or_else(|| shard.tags.read(tag));
             dealer.rendering.clear();
             let change = Change { tag, name: &dealer.name, sample: &sample, rendering: &dealer.rendering };
             let flow = session.on_change(&mut Context { shard, link, key }, &change);

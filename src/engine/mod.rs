@@ -56,6 +56,8 @@ use system::SystemTags;
 pub const SCRATCH_BYTES: usize = 64 * 1024;
 /// Connections over `max_connections` that are told so at any one time; further ones are just closed.
 pub const REFUSED_AT_ONCE: usize = 16;
+/// Deadlines of connections handled in one turn.
+const TIMERS_PER_TURN: usize = 4_096;
 /// Errands run in one turn.
 const ERRANDS_PER_TURN: usize = 4_096;
 /// Connections of ours begun in one turn, before those that are there have theirs.
@@ -99,6 +101,8 @@ pub struct Engine {
 #[derive(Default)]
 struct Dealer {
     serial: u64,
+    /// Deliveries that this turn has left.
+    budget: usize,
     tags: Vec<TagId>,
     name: String,
     subscribers: Vec<u32>,
@@ -179,7 +183,9 @@ impl Engine {
     /// A turn begins: handle what is due by the clocks.
     pub fn begin<W: Wire>(&mut self, now: Now, wire: &mut W) {
         self.shard.now = now;
-        while let Some(index) = self.timers.pop_due(now.tick) {
+        self.dealer.budget = dealing::DELIVERIES_PER_TURN;
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(index) = self.timers.pop_due(now.tick) else { break };
             self.on_timer(index as usize, wire);
         }
         if self.stopping {
@@ -306,7 +312,6 @@ impl Engine {
         for index in self.gone.drain(..) {
             self.connections.remove(index as usize);
         }
-        self.shard.metrics.buffer_bytes.set(self.shard.buffers.taken_bytes() as u64);
         self.next_turn()
     }
 

@@ -183,6 +183,8 @@ pub struct Protocol {
     pub scheme: &'static str,
     /// One line for people.
     pub summary: &'static str,
+    /// A command to try it with; `{ip}` and `{port}` stand for the address.
+    pub hint: &'static str,
     /// What carries it.
     pub transport: Transport,
     /// Whether its frames show where they end: then any chopping of them gives the same answer. Without

@@ -169,7 +169,7 @@ impl Shard {
         subscriber: Option<Box<Subscriber>>,
         drives: bool,
     ) {
-        self.metrics.connections.set(self.metrics.connections.value() - 1);
+        self.metrics.connections.sub(1);
         for pattern in subscriber.into_iter().flat_map(|subscriber| subscriber.patterns) {
             self.end_subscription(key.index, pattern);
         }

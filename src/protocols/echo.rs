@@ -11,6 +11,7 @@ use crate::tags::Refusal;
 pub const PROTOCOL: Protocol = Protocol {
     scheme: "echo",
     summary: "answers each chunk of text with 'Echo: ' and the text, as the first Lumina did",
+    hint: "printf hello | nc -w 1 {ip} {port}",
     transport: Transport::Stream,
     framed: false,
     default_port: 5000,

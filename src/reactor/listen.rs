@@ -94,7 +94,7 @@ pub(super) struct Door {
 pub(super) enum Accepted {
     Peer(TcpStream, SocketAddr),
     Nobody,
-    NoDescriptor(io::Error),
+    NotNow(io::Error),
 }
 
 impl Door {
@@ -113,16 +113,14 @@ impl Door {
         match self.socket.accept() {
             Ok((stream, peer)) => Accepted::Peer(stream, peer),
             Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    Accepted::NoDescriptor(error)
-                }
                 Some(Errno::AGAIN) => {
                     self.waiting = false;
                     Accepted::Nobody
                 }
-                // Errors of the peer that was next (it is gone already), or of nobody: go on with the one
-                // behind it.
-                _ => Accepted::Nobody,
+                // Of the peer that was next, which is gone already: go on with the one behind it.
+                Some(Errno::CONNABORTED | Errno::INTR | Errno::PROTO) => Accepted::Nobody,
+                // Most likely descriptors ran out. A lasting error must not make the loop spin.
+                _ => Accepted::NotNow(error),
             },
         }
     }

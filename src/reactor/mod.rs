@@ -28,8 +28,9 @@ use sockets::Sockets;
 const EVENTS_PER_TURN: usize = 1_024;
 /// Peers accepted on one listener in a turn, before those connected have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Datagrams received in a turn.
-const DATAGRAMS_PER_TURN: usize = 256;
+/// Datagrams received in a turn: so many bytes of them, where a short one counts as some.
+const DATAGRAM_BYTES_PER_TURN: usize = 256 * 1024;
+const LEAST_DATAGRAM_COST_BYTES: usize = 1024;
 /// No datagram is longer.
 const DATAGRAM_BYTES: usize = 64 * 1024;
 /// When descriptors ran out and none came back: try again after.
@@ -200,7 +201,8 @@ impl Reactor {
 
     /// How long to wait for events: until the next deadline of the engine or of our own.
     fn timeout(&self, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
-        let somebody_waits = self.accept_again.is_none() && self.doors.iter().any(|door| door.waiting);
+        let may_accept = self.accept_again.is_none() || self.sockets.has_closed();
+        let somebody_waits = may_accept && self.doors.iter().any(|door| door.waiting);
         if somebody_waits || self.sockets.have_datagrams() {
             return Some(Duration::ZERO);
         }
@@ -253,9 +255,11 @@ impl Reactor {
                         self.welcome(listener, stream, peer);
                     }
                     Accepted::Nobody => {}
-                    Accepted::NoDescriptor(error) => {
+                    Accepted::NotNow(error) => {
                         if !std::mem::replace(&mut self.out_of_descriptors, true) {
-                            log::warn!("accepting pauses: {error}; raise the descriptor limit (ulimit -n)");
+                            log::warn!(
+                                "accepting pauses: {error}; is the descriptor limit (ulimit -n) too low?"
+                            );
                         }
                         self.sockets.take_closed();
                         self.accept_again = Some(now + ACCEPT_AGAIN);
@@ -269,8 +273,10 @@ impl Reactor {
     /// Hand some of the datagrams that have come to the engine.
     fn receive(&mut self) {
         let mut datagram = std::mem::take(&mut self.datagram);
-        for _ in 0..DATAGRAMS_PER_TURN {
+        let mut budget = DATAGRAM_BYTES_PER_TURN;
+        while budget > 0 {
             let Some((listener, peer, bytes)) = self.sockets.receive(&mut datagram) else { break };
+            budget = budget.saturating_sub(bytes.max(LEAST_DATAGRAM_COST_BYTES));
             self.engine.on_datagram(listener, peer, &datagram[..bytes], &mut self.sockets);
         }
         self.datagram = datagram;

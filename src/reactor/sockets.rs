@@ -60,6 +60,11 @@ impl Sockets {
         self.streams[index] = Some(stream);
     }
 
+    /// Whether a descriptor came back since it was last taken note of.
+    pub(super) fn has_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Whether a descriptor came back since the last call.
     pub(super) fn take_closed(&mut self) -> bool {
         std::mem::take(&mut self.closed)
@@ -136,7 +141,13 @@ impl Sockets {
 
     /// Receive one: its listener, its sender, its length.
     pub(super) fn receive(&mut self, into: &mut [u8]) -> Option<(usize, SocketAddr, usize)> {
-        for udp in self.udp.iter_mut().filter(|udp| udp.waiting) {
+        for _ in 0..self.udp.len() {
+            // The next one first: a listener that is flooded must not keep the others from theirs.
+            self.udp.rotate_left(1);
+            let udp = &mut self.udp[0];
+            if !udp.waiting {
+                continue;
+            }
             match udp.socket.recv_from(into) {
                 Ok((bytes, peer)) => return Some((udp.listener, peer, bytes)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => udp.waiting = false,

@@ -21,8 +21,6 @@ pub enum Refusal {
     WrongType(Kind),
     /// Outside the tag's declared limits, or of what the device's register can hold.
     OutOfRange,
-    /// Not allowed.
-    Denied,
     /// The device refused; its own reason.
     Device(&'static str),
     /// The device did not answer in time; the write may or may not have happened.
@@ -59,7 +57,6 @@ impl fmt::Display for Refusal {
                 write!(f, "the tag's type is {} and cannot hold the value", kind.as_str())
             }
             Refusal::OutOfRange => f.write_str("the value is outside the tag's limits"),
-            Refusal::Denied => f.write_str("not allowed"),
             Refusal::Device(reason) => f.write_str(reason),
             Refusal::Timeout => f.write_str("the device did not answer in time; the write may have happened"),
             Refusal::Offline => f.write_str("the device is not connected; nothing was sent"),

@@ -132,7 +132,7 @@ fn what_no_server_says_ends_the_connection() {
 /// The reports that were not sent while it was away are counted, and nothing is an error.
 #[test]
 fn a_device_that_leaves_comes_back() {
-    let mut bench = Bench::new(0.5);
+    let mut bench = Bench::new(2.0);
     bench.rig.ask(bench.device, "OK lumina 1\n");
     let mut ways = Vec::new();
     loop {

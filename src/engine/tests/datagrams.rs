@@ -70,7 +70,7 @@ fn replies_are_cut_at_line_ends() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let mut rig = filled();
-    let refused = "ERR limit reply: it needs more than 8 datagrams; ask for less, or by TCP\n";
+    let refused = "ERR limit reply: it needs more than 8 datagrams of 1,472 bytes; ask for less, or by TCP\n";
     assert_eq!(
         ask(&mut rig, 1, "GET t/00001\nREAD #\nGET t/00002"),
         format!("OK 1 good 7\n{refused}OK 2 good 7\n")

@@ -52,8 +52,9 @@ impl Session for DatagramLine {
         let mut bytes = 0;
         while bytes < input.len() {
             let rest = &input[bytes..];
-            if !self.packed.has_room(SHORT_REPLY_BYTES) {
-                // Not even a refusal fits: what was not answered was not carried out.
+            if !self.packed.has_room(2 * SHORT_REPLY_BYTES) {
+                // One refusal for all that is left: what was not answered was not carried out.
+                self.refuse(cx, "reply: 8 datagrams are full; the rest of this one was not carried out");
                 return Consumed { bytes: input.len(), flow: Flow::Continue };
             }
             let end = rest.iter().position(|&byte| byte == b'\n');
@@ -98,13 +99,19 @@ impl DatagramLine {
             None => {
                 self.line.listing = None;
                 cx.take_back(self.packed.end);
-                let text = "reply: it needs more than 8 datagrams; ask for less, or by TCP";
-                put_fault(cx, &Fault::new(Code::Limit, text));
-                let packed = self.packed.and(cx.owed()).expect("room for a refusal was left");
-                self.take(cx, packed);
+                self.refuse(
+                    cx,
+                    "reply: it needs more than 8 datagrams of 1,472 bytes; ask for less, or by TCP",
+                );
                 Flow::Continue
             }
         }
+    }
+
+    fn refuse(&mut self, cx: &mut Context<'_>, text: &'static str) {
+        put_fault(cx, &Fault::new(Code::Limit, text));
+        let packed = self.packed.and(cx.owed()).expect("room for a refusal was left");
+        self.take(cx, packed);
     }
 
     fn take(&mut self, cx: &mut Context<'_>, packed: Packed) {

@@ -84,7 +84,6 @@ impl From<&Refusal> for Fault {
             Refusal::ValueOnly => Code::BadRequest,
             Refusal::WrongType(_) => Code::WrongType,
             Refusal::OutOfRange => Code::OutOfRange,
-            Refusal::Denied => Code::Denied,
             Refusal::Device(_) => Code::Device,
             Refusal::Timeout => Code::Timeout,
             Refusal::Offline => Code::Offline,

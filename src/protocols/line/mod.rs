@@ -32,6 +32,7 @@ use listing::{Listing, What};
 pub const PROTOCOL: Protocol = Protocol {
     scheme: "line",
     summary: "Lumina's own: one request a line, for printf and nc",
+    hint: "printf 'SET demo/hello 42\\nGET demo/hello\\nQUIT\\n' | nc {ip} {port}",
     transport: Transport::Stream,
     framed: true,
     default_port: 5000,
@@ -54,6 +55,7 @@ pub const PROTOCOL: Protocol = Protocol {
 pub const DATAGRAM_PROTOCOL: Protocol = Protocol {
     scheme: "line+udp",
     summary: "the line protocol in datagrams, each for itself; a reply has at most 8",
+    hint: "printf 'SET demo/hello 42\\nGET demo/hello\\n' | nc -u -w 1 {ip} {port}",
     transport: Transport::Datagram,
     framed: true,
     default_port: 5000,
@@ -107,7 +109,7 @@ impl Acceptor for LineListener {
     }
 }
 
-/// One peer's conversation. 56 bytes: most of many thousands are idle.
+/// One peer's conversation. Small: most of many thousands are idle.
 struct Line {
     max_line: u32,
     transport: Transport,
@@ -191,7 +193,7 @@ impl Line {
 
     fn on_heard(&mut self, cx: &Context<'_>) {
         if let Some(timeout) = self.timeout {
-            self.silent_at = Some(cx.now().tick + timeout);
+            self.silent_at = Some(cx.heard() + timeout);
         }
     }
 
@@ -292,7 +294,7 @@ impl Line {
 
 fn put_info(cx: &mut Context<'_>) {
     let info = cx.info();
-    let rows: [(&str, &dyn fmt::Display); 10] = [
+    let rows: [(&str, &dyn fmt::Display); 11] = [
         ("version", &env!("CARGO_PKG_VERSION")),
         ("protocol", &1),
         ("name", &info.name),
@@ -303,6 +305,7 @@ fn put_info(cx: &mut Context<'_>) {
         ("subscriptions", &info.subscriptions),
         ("memory_bytes", &info.memory_bytes),
         ("bytes_in", &info.bytes_in),
+        ("bytes_out", &info.bytes_out),
     ];
     for (key, value) in rows {
         put_line(cx, format_args!("INFO {key} {value}"));

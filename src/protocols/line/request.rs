@@ -220,7 +220,14 @@ impl<'a> Fields<'a> {
     }
 }
 
-const BLANKS: [char; 2] = [' ', '\t'];
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+fn without_leading_blanks(text: &str) -> &str {
+    let blanks = text.bytes().take_while(is_blank).count();
+    &text[blanks..]
+}
 
 /// The first field of a text without leading blanks, and what follows it, without leading blanks. A field
 /// that begins with a quote runs to its closing quote and on to the next blank.
@@ -238,10 +245,9 @@ pub fn next_field(text: &str) -> Option<(&str, &str)> {
         // A backslash at the very end would lead past it.
         end = end.min(bytes.len());
     }
-    while end < bytes.len() && bytes[end] != b' ' && bytes[end] != b'\t' {
-        end += 1;
-    }
-    Some((&text[..end], text[end..].trim_start_matches(BLANKS)))
+    end = bytes[end..].iter().position(is_blank).map_or(bytes.len(), |blank| end + blank);
+    let (field, rest) = text.split_at(end);
+    Some((field, without_leading_blanks(rest)))
 }
 
 /// Parse a line of a stream, without its end. `None`: there are only blanks in it. The checks come in the
@@ -252,10 +258,9 @@ pub fn parse(line: &[u8]) -> Result<Option<Request<'_>>, Fault> {
 
 /// Parse a line that came by that transport.
 pub(super) fn parse_on(transport: Transport, line: &[u8]) -> Result<Option<Request<'_>>, Fault> {
-    let text = std::str::from_utf8(line)
-        .map_err(|_| Fault::new(Code::BadRequest, "the line is not UTF-8"))?
-        .trim_start_matches(BLANKS);
-    let Some((name, rest)) = next_field(text) else { return Ok(None) };
+    let text = std::str::from_utf8(line);
+    let text = text.map_err(|_| Fault::new(Code::BadRequest, "the line is not UTF-8"))?;
+    let Some((name, rest)) = next_field(without_leading_blanks(text)) else { return Ok(None) };
     let verb = VERBS.iter().find(|verb| verb.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
         Fault::new(Code::BadRequest, format!("unknown request {}; HELP lists what there is", quoted(name)))
     })?;
@@ -307,7 +312,11 @@ fn parse_set<'a>(fields: &Fields<'a>) -> Result<Set<'a>, Fault> {
         (None, ..) | (Some(_), Some(_), None) => None,
         (Some(_), Some(_), Some(time)) => Some(parse_time(time)?),
         (Some(time), None, None) => Some(parse_time(time)?),
-        (Some(quality), None, Some(_)) => return Err(bad_time(quality)),
+        (Some(quality), None, Some(_)) => {
+            let message =
+                format!("{} is not a quality: good, uncertain or bad, then the time", quoted(quality));
+            return Err(Fault::new(Code::BadTime, message));
+        }
     };
     Ok(Set { name, value, quality, time })
 }
