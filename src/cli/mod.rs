@@ -57,9 +57,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
         Ok(Arguments { command: Some(Command::Client(client)), .. }) => client.run(),
         Ok(Arguments { command: Some(Command::Simulate(simulate)), .. }) => simulate.run(),
         Ok(Arguments { command: None, .. }) => {
-            eprintln!(
+            say_error(format_args!(
                 "lumina: which command? 'lumina serve' runs the server; 'lumina --help' lists them all"
-            );
+            ));
             Exit::Usage
         }
         Err(exit) => exit,
@@ -75,10 +75,15 @@ fn parse(arguments: &[String]) -> Result<Arguments, Exit> {
             Exit::Fine
         }
         Err(()) => {
-            eprintln!("{}", early.output.trim_end());
+            say_error(format_args!("{}", early.output.trim_end()));
             Exit::Usage
         }
     })
+}
+
+/// Print a line to stderr. Where that cannot be (a full disk, a reader that is gone) the exit code says enough.
+fn say_error(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Print a line. Nobody may be reading any more, which is no reason to fail.
@@ -89,7 +94,7 @@ fn say(line: std::fmt::Arguments<'_>) {
 /// Read a configuration file.
 fn read_config(file: &str) -> Result<String, Exit> {
     std::fs::read_to_string(file).map_err(|error| {
-        eprintln!("{file}: {error}; name another file with --config");
+        say_error(format_args!("{file}: {error}; name another file with --config"));
         Exit::Usage
     })
 }
@@ -97,7 +102,7 @@ fn read_config(file: &str) -> Result<String, Exit> {
 /// Say what is wrong with a configuration.
 fn complain(errors: &[ConfigError]) -> Exit {
     for error in errors {
-        eprintln!("{error}");
+        say_error(format_args!("{error}"));
     }
     Exit::Usage
 }

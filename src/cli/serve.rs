@@ -4,7 +4,7 @@ use std::io::Write;
 
 use argh::FromArgs;
 
-use super::{Exit, complain, read_config};
+use super::{Exit, complain, read_config, say_error};
 use crate::config::Config;
 use crate::server::{Bound, Server};
 
@@ -52,7 +52,7 @@ impl Serve {
             Err(error) => {
                 log::error!("{error}");
                 if !log::log_enabled!(log::Level::Error) {
-                    eprintln!("lumina: {error}");
+                    say_error(format_args!("lumina: {error}"));
                 }
                 Exit::Failed
             }

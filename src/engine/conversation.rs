@@ -233,7 +233,12 @@ impl Engine {
                 .and_then(|listener| listener.idle_timeout)
                 .is_some_and(|idle| link.heard + idle <= now)
             {
-                self.close(index, End::Idle);
+                if link.is_read() {
+                    self.close(index, End::Idle);
+                } else {
+                    // It was us who did not read.
+                    link.heard = now;
+                }
             } else if session.deadline().is_some_and(|at| at <= now) {
                 let flow = self.with_session(index, |session, cx| session.on_deadline(cx));
                 self.apply_end(index, flow);

@@ -76,11 +76,6 @@ impl<'a> Pattern<'a> {
         self.wildcard == self.text.len()
     }
 
-    /// The one name that it matches, if it has no wildcard.
-    pub fn as_name(self) -> Option<TagName<'a>> {
-        self.is_exact().then_some(TagName(self.text))
-    }
-
     /// Whether its first level begins with `$`: only such a pattern matches the server's own names.
     pub fn is_system(self) -> bool {
         self.text.starts_with('$')
@@ -333,8 +328,8 @@ mod tests {
         check("$/#", Err(NameError::Dollar));
         check("+/$a", Err(NameError::Dollar));
         check("", Err(NameError::Empty));
-        assert_eq!(Pattern::parse("a/b").unwrap().as_name(), TagName::parse("a/b").ok());
-        assert_eq!(Pattern::parse("a/+").unwrap().as_name(), None);
+        assert!(Pattern::parse("a/b").unwrap().is_exact());
+        assert!(!Pattern::parse("a/+").unwrap().is_exact());
     }
 
     #[test]

@@ -92,11 +92,6 @@ impl Sample {
     pub fn never() -> Sample {
         Sample { value: Value::Null, quality: Quality::Bad, time: Timestamp(0) }
     }
-
-    /// Whether subscribers are told of the step from `before`: a new time alone is no change.
-    pub fn is_change_from(&self, before: &Sample) -> bool {
-        self.quality != before.quality || !self.value.same(&before.value)
-    }
 }
 
 /// A value on its way in: nothing is allocated for it until it is accepted, unless it is text with escapes.
@@ -420,26 +415,21 @@ mod tests {
     }
 
     #[test]
-    fn what_a_change_is() {
+    fn what_is_the_same_value() {
         #[track_caller]
-        fn check(before: (&str, Quality), after: (&str, Quality), want: bool) {
-            let sample = |(field, quality): (&str, Quality), time| {
-                let value = Input::parse(field).unwrap().into_value();
-                Sample { value, quality, time: Timestamp(time) }
-            };
-            assert_eq!(sample(after, 2).is_change_from(&sample(before, 1)), want, "{before:?} {after:?}");
+        fn check(one: &str, other: &str, same: bool) {
+            let value = |field| Input::parse(field).unwrap().into_value();
+            assert_eq!(value(one).same(&value(other)), same, "{one} {other}");
         }
-        check(("1", Quality::Good), ("1", Quality::Good), false);
-        check(("1", Quality::Good), ("1", Quality::Bad), true);
-        check(("1", Quality::Good), ("2", Quality::Good), true);
-        check(("1", Quality::Good), ("1.0", Quality::Good), true);
-        check(("0.0", Quality::Good), ("-0.0", Quality::Good), true);
-        check(("nan", Quality::Good), ("nan", Quality::Good), false);
-        check((r#""a""#, Quality::Good), (r#""a""#, Quality::Good), false);
-        check(("null", Quality::Bad), ("null", Quality::Bad), false);
+        check("1", "1", true);
+        check("1", "2", false);
+        check("1", "1.0", false);
+        check("0.0", "-0.0", false);
+        check("nan", "nan", true);
+        check(r#""a""#, r#""a""#, true);
+        check("null", "null", true);
         let other_nan = Value::Float(f64::from_bits(f64::NAN.to_bits() | 1 << 63 | 1));
         assert!(Value::Float(f64::NAN).same(&other_nan));
-        assert!(!Sample::never().is_change_from(&Sample::never()));
     }
 
     #[test]

@@ -22,9 +22,9 @@ use std::time::Duration;
 
 use argh::FromArgs;
 
-use super::Exit;
 use super::address::Address;
 use super::load;
+use super::{Exit, say_error};
 use crate::base::time::Tick;
 use crate::engine::Engine;
 use crate::reactor::{Clock, raise_descriptor_limit};
@@ -103,7 +103,7 @@ impl Simulate {
         match self.simulate() {
             Ok(exit) => exit,
             Err(why) => {
-                eprintln!("lumina simulate: {why}");
+                say_error(format_args!("lumina simulate: {why}"));
                 Exit::Failed
             }
         }
@@ -128,7 +128,7 @@ impl Simulate {
         // Nobody may be reading, which changes nothing of what came of it.
         let _ = if self.json { writeln!(out, "{}", summary.json()) } else { writeln!(out, "{summary}") };
         for complaint in &complaints {
-            eprintln!("lumina simulate: {complaint}");
+            say_error(format_args!("lumina simulate: {complaint}"));
         }
         Ok(if complaints.is_empty() { Exit::Fine } else { Exit::Failed })
     }
