@@ -81,7 +81,8 @@ fn parse(arguments: &[String]) -> Result<Arguments, Exit> {
     })
 }
 
-/// Print a line to stderr. Where that cannot be (a full disk, a reader that is gone) the exit code says enough.
+/// Print a line to stderr. Where that cannot be (a full disk, a reader that is gone) the exit code says
+/// enough.
 fn say_error(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
