@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::Engine;
 use super::connection::{Link, Phase};
-use super::session::{ConnKey, Consumed, End, Flow, Transport, Wire};
+use super::session::{ConnKey, Consumed, End, Flow, Wire};
 
 impl Engine {
     /// A datagram has come to a listener (by its place in the settings).
@@ -84,11 +84,6 @@ impl Engine {
         } else if !link.input.is_empty() && link.phase == Phase::Reading {
             self.queue_resume(index);
         }
-    }
-
-    /// Whether listeners of this number get datagrams.
-    pub fn transport(&self, listener: usize) -> Transport {
-        self.shard.settings.listeners[listener].transport
     }
 
     /// Forget a peer whose record is about to go.

@@ -214,6 +214,7 @@ impl Rig {
     }
 
     /// The next connection that the engine wants to make is made.
+    #[cfg(test)]
     pub(crate) fn answer_dial(&mut self) -> ConnKey {
         let (key, _) = self.lines.dialled.remove(0);
         self.lines.lines.insert(key, Line { window: usize::MAX, ..Line::default() });

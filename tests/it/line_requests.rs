@@ -187,16 +187,21 @@ fn declared_types() {
     ];
     let mut client = server.client();
     for (tag, written, expected) in table {
-        client.send(format!("SET {tag} null bad 7\nSET {tag} {written} good 8\nGET {tag}\n"));
+        set_and_get(&mut client, tag, written, expected);
+    }
+}
+
+/// `expected` is the sample after the `SET`, or the code with which it is refused and nothing changes.
+fn set_and_get(client: &mut Client, tag: &str, written: &str, expected: &str) {
+    client.send(format!("SET {tag} null bad 7\nSET {tag} {written} good 8\nGET {tag}\n"));
+    client.expect("OK");
+    if matches!(expected, "out-of-range" | "wrong-type") {
+        client.expect(&format!("ERR {expected}"));
+        client.expect("OK null bad 7");
+    } else {
         client.expect("OK");
-        if expected == "wrong-type" {
-            client.expect("ERR wrong-type");
-            client.expect("OK null bad 7");
-        } else {
-            client.expect("OK");
-            let printed = client.reply_line();
-            assert!(same_sample(&printed, expected), "SET {tag} {written}: {printed}");
-        }
+        let printed = client.reply_line();
+        assert!(same_sample(&printed, expected), "SET {tag} {written}: {printed}");
     }
 }
 
@@ -250,16 +255,7 @@ fn declared_limits() {
     ];
     let mut client = server.client();
     for (tag, written, expected) in table {
-        client.send(format!("SET {tag} null bad 7\nSET {tag} {written} good 8\nGET {tag}\n"));
-        client.expect("OK");
-        if matches!(expected, "out-of-range" | "wrong-type") {
-            client.expect(&format!("ERR {expected}"));
-            client.expect("OK null bad 7");
-        } else {
-            client.expect("OK");
-            let printed = client.reply_line();
-            assert!(same_sample(&printed, expected), "SET {tag} {written}: {printed}");
-        }
+        set_and_get(&mut client, tag, written, expected);
     }
 }
 

@@ -144,14 +144,18 @@ fn the_grace_has_an_end() {
 #[test]
 fn stderr_can_be_gone_or_full() {
     for stderr in [Stderr::Closed, Stderr::Full] {
-        let mut server = Server::build().log("trace").stderr(stderr).start();
+        let server = Server::build().log("trace").stderr(stderr).start();
         for _ in 0..100 {
             make_noise(&server);
         }
-        assert_eq!(server.client().ask_one("PING"), "OK");
-        server.signal(Signal::TERM);
-        assert_eq!(server.wait_for_exit().code(), Some(0));
+        serves_and_stops(server);
     }
+}
+
+fn serves_and_stops(mut server: Server) {
+    assert_eq!(server.client().ask_one("PING"), "OK");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
 /// A pipe holds 64 KiB. Whoever writes to it after that waits for ever, unless it looks first.
@@ -159,7 +163,7 @@ fn stderr_can_be_gone_or_full() {
 fn stderr_can_be_stalled() {
     /// The kernel calls a pipe writable while a page of it is free.
     const NEARLY_FULL: u64 = 56 * 1024;
-    let mut server = Server::build().log("trace").stderr(Stderr::Stalled).start();
+    let server = Server::build().log("trace").stderr(Stderr::Stalled).start();
     until("the pipe is full", || {
         make_noise(&server);
         server.stalled_bytes() >= NEARLY_FULL
@@ -167,9 +171,7 @@ fn stderr_can_be_stalled() {
     for _ in 0..100 {
         make_noise(&server);
     }
-    assert_eq!(server.client().ask_one("PING"), "OK");
-    server.signal(Signal::TERM);
-    assert_eq!(server.wait_for_exit().code(), Some(0));
+    serves_and_stops(server);
 }
 
 #[test]
