@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::section::{ConfigError, Document, Scalar, Section};
-use crate::engine::{Acceptor, Protocol, Transport};
+use crate::engine::{Acceptor, Protocol, Service, ServiceRow, Transport};
 use crate::protocols::{PROTOCOLS, by_scheme};
 use crate::reactor::KeepAlive;
+use crate::security::{Grants, Prefix};
 use crate::tags::name::TagName;
 use crate::tags::value::{Input, Kind, Limits, Number, Value};
-use crate::tags::{Access, Declaration, TagSettings};
+use crate::tags::{Access, Declaration, Declared, DeclaredTag, TagSettings};
 
 /// Everything that a server is told.
 pub struct Config {
@@ -25,8 +26,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[[listen]]`, and the URLs of the command line behind them.
     pub listeners: Vec<ListenConfig>,
-    /// `[[tag]]`
-    pub tags: Vec<TagConfig>,
+    /// What the listeners of a protocol share, one a protocol that has such a thing.
+    pub services: Vec<Arc<dyn Service>>,
+    /// `[[tag]]`, and tags that services show
+    pub tags: Declared,
 }
 
 /// The `[server]` section.
@@ -71,6 +74,10 @@ pub struct ListenConfig {
     pub url: ListenUrl,
     /// Meets the peers, as the protocol's own keys say.
     pub acceptor: Arc<dyn Acceptor>,
+    /// What peers may do.
+    pub grants: Grants,
+    /// Connections that this listener serves at once.
+    pub max_connections: Option<usize>,
     /// A peer from which nothing comes for so long is closed.
     pub idle_timeout: Option<Duration>,
     /// A frame that was begun must end within this time.
@@ -91,17 +98,6 @@ pub struct ListenUrl {
     text: String,
 }
 
-/// A `[[tag]]` section.
-#[derive(Clone, Debug)]
-pub struct TagConfig {
-    /// Its name.
-    pub name: Box<str>,
-    /// What is declared of it.
-    pub declaration: Declaration,
-    /// Its value at start.
-    pub initial: Option<Value>,
-}
-
 /// The listener of a server that is told of none.
 pub const DEFAULT_LISTENER: &str = "line://127.0.0.1:5000";
 
@@ -113,7 +109,6 @@ const SUBSCRIPTIONS: RangeInclusive<i64> = 1..=1_000_000;
 const UDP_PEERS: RangeInclusive<i64> = 1..=65_536;
 const BUFFER_BYTES: RangeInclusive<usize> = 256 * 1024..=usize::MAX;
 const SERVER_NAME_BYTES: RangeInclusive<usize> = 1..=255;
-const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// A peer that sends datagrams is remembered for so long.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3_600);
@@ -125,27 +120,73 @@ impl Config {
         let document = Document::parse(file, text);
         let root = document.root();
         let server = root.table("server").map_or_else(ServerConfig::default, server_section);
-        let mut listeners: Vec<ListenConfig> =
-            root.tables("listen").into_iter().filter_map(listen_section).collect();
-        let tags = tag_sections(&document, root.tables("tag"), &server.tags);
+        let mut tags = tag_sections(&document, root.tables("tag"), &server.tags);
+        let mut services = Services::default();
+        services.configure(&root, &mut tags);
+        let mut listeners: Vec<ListenConfig> = root
+            .tables("listen")
+            .into_iter()
+            .filter_map(|section| listen_section(section, &mut services, &mut tags))
+            .collect();
         root.finish();
         let mut errors = document.errors();
         let default = [DEFAULT_LISTENER.to_owned()];
         let listen = if listeners.is_empty() && listen.is_empty() { &default } else { listen };
         for url in listen {
-            match command_line_listener(url) {
+            match command_line_listener(url, &mut services, &mut tags) {
                 Ok(listener) => listeners.push(listener),
                 Err(wrong) => errors.extend(wrong),
             }
         }
-        if errors.is_empty() { Ok(Config { server, listeners, tags }) } else { Err(errors) }
+        let services = services.into_vec();
+        if errors.is_empty() { Ok(Config { server, listeners, services, tags }) } else { Err(errors) }
+    }
+}
+
+/// The services that are wanted: by a section of their own, or by a listener.
+#[derive(Default)]
+struct Services {
+    made: Vec<(&'static ServiceRow, Arc<dyn Service>)>,
+}
+
+impl Services {
+    /// Those that have a section.
+    fn configure(&mut self, root: &Section<'_>, tags: &mut Declared) {
+        for row in PROTOCOLS.iter().filter_map(Protocol::service) {
+            if self.find(row).is_none() && root.has(row.section) {
+                self.made.push((row, (row.configure)(root.table(row.section), tags)));
+            }
+        }
+    }
+
+    /// That of a protocol; without a section it is as it is by default.
+    fn of(&mut self, protocol: &Protocol, tags: &mut Declared) -> Option<Arc<dyn Service>> {
+        let row = protocol.service()?;
+        Some(self.find(row).unwrap_or_else(|| {
+            let service = (row.configure)(None, tags);
+            self.made.push((row, Arc::clone(&service)));
+            service
+        }))
+    }
+
+    fn find(&self, row: &ServiceRow) -> Option<Arc<dyn Service>> {
+        let found = self.made.iter().find(|(made, _)| made.section == row.section);
+        found.map(|(_, service)| Arc::clone(service))
+    }
+
+    fn into_vec(self) -> Vec<Arc<dyn Service>> {
+        self.made.into_iter().map(|(_, service)| service).collect()
     }
 }
 
 /// A URL of the command line is a section with that URL alone.
-fn command_line_listener(url: &str) -> Result<ListenConfig, Vec<ConfigError>> {
+fn command_line_listener(
+    url: &str,
+    services: &mut Services,
+    tags: &mut Declared,
+) -> Result<ListenConfig, Vec<ConfigError>> {
     let document = Document::parse("--listen", &format!("url = {url:?}"));
-    let listener = listen_section(document.root());
+    let listener = listen_section(document.root(), services, tags);
     listener.ok_or_else(|| document.errors())
 }
 
@@ -185,13 +226,18 @@ fn server_name(text: &str) -> Result<String, String> {
 }
 
 /// `None` if there is no usable URL: without it nothing is known of the other keys.
-fn listen_section(mut section: Section<'_>) -> Option<ListenConfig> {
+fn listen_section(
+    mut section: Section<'_>,
+    services: &mut Services,
+    tags: &mut Declared,
+) -> Option<ListenConfig> {
     section.require("url", "such as \"line://127.0.0.1:5000\"");
     let url = section.parse("url", ListenUrl::parse);
     let default = KeepAlive::default();
     let idle_timeout = section.duration("idle_timeout");
-    let frame_timeout = section.duration("frame_timeout").unwrap_or(FRAME_TIMEOUT);
+    let frame_timeout = section.duration("frame_timeout");
     let stale_after = section.duration("stale_after");
+    let grants = Grants { read: prefixes(&section, "read"), write: prefixes(&section, "write") };
     let second = Duration::from_secs(1);
     let keep_alive = KeepAlive {
         time: section.duration_in("keepalive", second..=8 * 3_600 * second).unwrap_or(default.time),
@@ -205,9 +251,31 @@ fn listen_section(mut section: Section<'_>) -> Option<ListenConfig> {
         Transport::Stream => idle_timeout,
         Transport::Datagram => idle_timeout.or(Some(UDP_IDLE_TIMEOUT)),
     };
-    let acceptor = (url.protocol.listener)(&mut section).into();
+    let max_connections = match url.protocol.transport {
+        Transport::Stream => section.integer("max_connections", CONNECTIONS).map(|most| most as usize),
+        Transport::Datagram => None,
+    };
+    let service = services.of(url.protocol, tags);
+    let acceptor = url.protocol.listener(service.as_ref(), &mut section).into();
     section.finish();
-    Some(ListenConfig { url, acceptor, idle_timeout, frame_timeout, stale_after, keep_alive })
+    Some(ListenConfig {
+        acceptor,
+        grants,
+        max_connections,
+        idle_timeout,
+        frame_timeout: frame_timeout.unwrap_or(url.protocol.frame_timeout),
+        stale_after,
+        keep_alive,
+        url,
+    })
+}
+
+fn prefixes(section: &Section<'_>, key: &'static str) -> Option<Vec<Prefix>> {
+    let texts = section.list_of_text(key)?;
+    let parse =
+        |text: &&str| Prefix::parse(text).map_err(|why| section.error(key, format!("'{key}': {why}")));
+    // Of a list with a mistake nothing is used: the mistake is said, and nothing runs.
+    texts.iter().map(parse).collect::<Result<_, ()>>().ok()
 }
 
 impl ListenUrl {
@@ -251,9 +319,9 @@ impl fmt::Display for ListenUrl {
     }
 }
 
-fn tag_sections(document: &Document, sections: Vec<Section<'_>>, settings: &TagSettings) -> Vec<TagConfig> {
+fn tag_sections(document: &Document, sections: Vec<Section<'_>>, settings: &TagSettings) -> Declared {
     let mut places = HashMap::new();
-    let mut tags = Vec::new();
+    let mut tags = Declared::default();
     for mut section in sections {
         section.require("name", "such as \"line1/press3/temperature\"");
         if tags.len() == settings.max_tags {
@@ -276,7 +344,9 @@ fn tag_sections(document: &Document, sections: Vec<Section<'_>>, settings: &TagS
         }
         let (declaration, initial) = tag_section(&mut section, settings);
         section.finish();
-        tags.extend(name.map(|name| TagConfig { name, declaration, initial }));
+        if let Some(name) = name {
+            tags.add(DeclaredTag { name, declaration, initial });
+        }
     }
     tags
 }
@@ -298,6 +368,7 @@ fn tag_section(section: &mut Section<'_>, settings: &TagSettings) -> (Declaratio
         limits,
         stale_after: section.duration("stale_after"),
         owner: None,
+        cell: None,
         description: section.text("description").unwrap_or_default().into(),
         units: section.text("units").unwrap_or_default().into(),
     };

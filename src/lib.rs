@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod metrics;
 pub mod protocols;
 pub mod reactor;
+pub mod security;
 pub mod server;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;

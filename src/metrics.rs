@@ -40,6 +40,8 @@ pub struct Metrics {
     pub refused: Counter,
     /// Requests handled since start, refused ones included.
     pub requests: Counter,
+    /// Frames dropped since start because they are damaged, or no frames.
+    pub damaged: Counter,
     /// Bytes read since start.
     pub bytes_in: Counter,
     /// Bytes written since start.

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::time::{Now, Tick};
-use crate::config::{Config, ListenConfig, TagConfig};
+use crate::config::{Config, ListenConfig};
 use crate::engine::{Engine, Listener, Protocol, Settings, declare_system_tags};
 use crate::metrics::Metrics;
 use crate::reactor::{BoundSocket, Clock, Reactor, bind, raise_descriptor_limit};
 use crate::tags::name::TagName;
 use crate::tags::value::Quality;
-use crate::tags::{Refusal, Tags, Write};
+use crate::tags::{DeclaredTag, Refusal, Tags, Write};
 
 /// A server that has bound all its listeners, and accepts on none of them yet.
 pub struct Server {
@@ -82,7 +82,9 @@ impl Server {
         let max_connections = config.server.max_connections.min(descriptors.connections);
         log::info!("{max_connections} connections at most; the descriptor limit is {}", descriptors.limit);
 
-        let tags = Arc::new(Tags::new(config.server.tags.clone(), Vec::new(), 1));
+        let memories = config.services.iter().filter_map(|service| Arc::clone(service).memory()).collect();
+        let tags = Tags::new(config.server.tags.clone(), Vec::new(), 1).with_memories(memories);
+        let tags = Arc::new(tags);
         declare_system_tags(&tags).map_err(|refusal| StartError::Tag("$server".to_owned(), refusal))?;
         let settings = Settings {
             name: config.server.name,
@@ -98,6 +100,12 @@ impl Server {
         let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), metrics, now);
         for tag in config.tags {
             declare(&tags, &mut engine, tag, now)?;
+        }
+        for service in config.services {
+            service.bind(&tags, now.wall).map_err(|(name, refusal)| StartError::Tag(name, refusal))?;
+            if let Some(session) = service.resident() {
+                engine.house(session);
+            }
         }
         let reactor =
             Reactor::new(engine, clock, sockets, config.server.shutdown_grace).map_err(StartError::System)?;
@@ -163,21 +171,24 @@ fn listener(config: &ListenConfig) -> Listener {
     Listener {
         transport: config.url.protocol.transport,
         acceptor: Arc::clone(&config.acceptor),
+        grants: config.grants.clone(),
+        max_connections: config.max_connections,
         idle_timeout: config.idle_timeout,
         frame_timeout: config.frame_timeout,
         stale_after: config.stale_after,
     }
 }
 
-fn declare(tags: &Tags, engine: &mut Engine, tag: TagConfig, now: Now) -> Result<(), StartError> {
+fn declare(tags: &Tags, engine: &mut Engine, tag: DeclaredTag, now: Now) -> Result<(), StartError> {
     let name = TagName::parse(&tag.name).expect("the configuration's names are names");
     let stale_after = tag.declaration.stale_after;
     let refused = |refusal| StartError::Tag(tag.name.to_string(), refusal);
-    let id = tags.declare(name, tag.declaration).map_err(refused)?;
+    let id = tags.declare(name, tag.declaration, now.wall).map_err(refused)?;
     if let Some(value) = tag.initial {
         let stale_at = stale_after.map_or(Tick::NEVER, |span| now.tick + span);
         let value = value.as_input();
-        tags.store(id, Write { value, quality: Quality::Good, time: now.wall, source: None, stale_at });
+        let write = Write { value, quality: Quality::Good, time: now.wall, source: None, stale_at };
+        tags.preset(id, now.tick, write).map_err(refused)?;
         if stale_at < Tick::NEVER {
             engine.watch_staleness(id, stale_at);
         }

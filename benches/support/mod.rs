@@ -9,6 +9,7 @@ use lumina::base::section::Document;
 use lumina::base::time::{Now, Tick, Timestamp};
 use lumina::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Wire, declare_system_tags};
 use lumina::protocols::by_scheme;
+use lumina::security::Grants;
 use lumina::tags::{TagSettings, Tags};
 
 /// What passes between two turns, on both clocks.
@@ -71,7 +72,9 @@ impl Bench {
         let protocol = by_scheme("line").expect("the line protocol is in the table");
         let listener = Listener {
             transport: protocol.transport,
-            acceptor: (protocol.listener)(&mut Document::parse("bench", "").root()).into(),
+            acceptor: protocol.listener(None, &mut Document::parse("bench", "").root()).into(),
+            grants: Grants::default(),
+            max_connections: None,
             idle_timeout: None,
             frame_timeout: Duration::from_secs(30),
             stale_after: None,

@@ -32,7 +32,7 @@ use self::units::{show_duration, show_size};
 use self::words::{nearest, quoted, shortened};
 
 /// Beyond so many known keys, listing them all would hide the message.
-const LISTED_KEYS_MAX: usize = 8;
+const LISTED_KEYS_MAX: usize = 12;
 const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// A value that may have any simple type; see [`Section::scalar`].
@@ -88,6 +88,12 @@ impl<'d> Section<'d> {
     pub fn has(&self, key: &'static str) -> bool {
         self.learn(key);
         self.entry(key).is_some()
+    }
+
+    /// Whether the key is a table, where it may be something simpler as well.
+    pub fn is_table(&self, key: &'static str) -> bool {
+        self.learn(key);
+        self.entry(key).is_some_and(|entry| entry.value.node.as_table().is_some())
     }
 
     /// Makes the key's absence a mistake; `expected` says what belongs there (`text`, `an address`).

@@ -19,7 +19,7 @@ fn check(text: &str, expected: &[&str]) {
 
 #[test]
 fn an_empty_file_is_all_defaults() {
-    let Config { server, listeners, tags } = good("");
+    let Config { server, listeners, services, tags } = good("");
     let default = ServerConfig::default();
     assert_eq!(format!("{server:?}"), format!("{default:?}"));
     assert_eq!((&*server.name, server.max_connections, server.buffer_memory), ("lumina", 65_536, 16 << 20));
@@ -30,12 +30,12 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(listeners[0].frame_timeout, Duration::from_secs(30));
     let KeepAlive { time, interval, retries } = listeners[0].keep_alive;
     assert_eq!((time.as_secs(), interval.as_secs(), retries), (60, 10, 3));
-    assert!(tags.is_empty());
+    assert!(tags.is_empty() && services.is_empty());
 }
 
 #[test]
 fn every_key() {
-    let Config { server, listeners, tags } = good(
+    let Config { server, listeners, services: _, tags } = good(
         "[server]
         name = 'hall 2'
         max_connections = 10
@@ -87,6 +87,7 @@ fn every_key() {
     assert_eq!(datagrams.url.addresses, ["127.0.0.1:7000".parse().unwrap()]);
     assert_eq!(datagrams.idle_timeout, Some(Duration::from_secs(30)), "such peers never say goodbye");
 
+    let tags: Vec<DeclaredTag> = tags.into_iter().collect();
     assert_eq!((&*tags[0].name, tags[0].declaration.kind, tags[0].declaration.access), {
         ("a/b", Kind::Float, Access::ReadOnly)
     });
@@ -121,7 +122,8 @@ fn listeners_of_the_command_line() {
     assert_eq!(urls(file, &[echo, echo]), ["line://127.0.0.1:0", echo, echo]);
     let wrong = [
         "f:1:15: 'name' is the integer 5, expected text in quotes",
-        "--listen:1:7: 'url': unknown protocol 'lime', expected one of line, line+udp, echo",
+        "--listen:1:7: 'url': unknown protocol 'lime', expected one of line, line+udp, modbus, \
+             modbus+udp, modbus-rtu, echo",
         "--listen:1:7: 'url': 'x' is not a listener, expected one such as line://127.0.0.1:5000",
     ];
     assert_eq!(urls("server.name = 5\n", &["lime://127.0.0.1", echo, "x"]), wrong);
@@ -197,12 +199,14 @@ stale_after = '-5s'
             "f:9:18: 'shutdown_grace' is the integer 5, expected a duration in quotes such as \"500ms\" or \
              \"10s\"",
             "f:10:1: 'url' is missing in listen[1], expected such as \"line://127.0.0.1:5000\"",
-            "f:13:7: 'url': unknown protocol 'lime', expected one of line, line+udp, echo",
+            "f:13:7: 'url': unknown protocol 'lime', expected one of line, line+udp, modbus, \
+             modbus+udp, modbus-rtu, echo",
             "f:16:1: unknown key 'idle_timeot', did you mean 'idle_timeout'?",
             "f:17:12: 'max_line' is the integer 20000, expected an integer from 64 to 16384",
             "f:18:21: 'keepalive_retries' is the integer 0, expected an integer from 1 to 100",
             "f:21:1: unknown key 'max_line', expected one of 'url', 'idle_timeout', 'frame_timeout', \
-             'stale_after', 'keepalive', 'keepalive_interval', 'keepalive_retries'",
+             'stale_after', 'read', 'write', 'keepalive', 'keepalive_interval', 'keepalive_retries', \
+             'max_connections'",
             "f:23:8: 'name': a level of the name is empty",
             "f:24:8: 'type': 'number' is unknown, expected one of 'any', 'bool', 'int', 'float', 'text'",
             "f:25:10: 'access': 'wr' is unknown, did you mean 'rw'? Expected one of 'rw', 'ro'",

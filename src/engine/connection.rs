@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::session::{ConnKey, End, Session};
 use super::shard::Settings;
 use crate::base::time::Tick;
+use crate::security::Rights;
 use crate::tags::{PatternId, SourceId, TagId, TagSet};
 
 /// Owed output at which a connection is no longer read and nothing more is produced for it.
@@ -27,6 +28,8 @@ pub(super) struct Connection {
 pub(super) struct Link {
     pub(super) phase: Phase,
     pub(super) flags: Flags,
+    /// What the peer may do.
+    pub(super) rights: Rights,
     /// The place of its listener in the settings; none if we dialled.
     pub(super) listener: Option<u16>,
     /// Who the peer says it is (`HELLO`).
@@ -92,6 +95,8 @@ pub(super) struct Flags {
     pub(super) starved: bool,
     /// Its session is or was a driver: it may have orders.
     pub(super) drives: bool,
+    /// There is no peer and no socket.
+    pub(super) is_resident: bool,
 }
 
 /// What a connection with subscriptions has besides.
@@ -123,6 +128,7 @@ impl Link {
             phase: Phase::Reading,
             // A new socket can be written to; the first event may come late or say only that it can be read.
             flags: Flags { writable: true, ..Flags::default() },
+            rights: Rights::ALL,
             listener,
             source: None,
             input: Vec::new(),

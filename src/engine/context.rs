@@ -101,14 +101,43 @@ impl Context<'_> {
         self.shard.dials.add(at, to, session);
     }
 
+    /// Count a frame that was dropped because it is damaged, or no frame.
+    pub fn count_damaged(&mut self) {
+        self.shard.metrics.damaged.add(1);
+    }
+
     /// Count a request.
     pub fn count_request(&mut self) {
         self.shard.metrics.requests.add(1);
     }
 
+    /// Whether the peer may read tags. Calls that find tags see to it; who finds them in another way asks.
+    pub fn may_read(&self) -> bool {
+        self.link.rights.read
+    }
+
+    /// Whether the peer may write tags. All calls that write see to it.
+    pub fn may_write(&self) -> bool {
+        self.link.rights.write
+    }
+
+    /// The server's configured name.
+    pub fn server_name(&self) -> &str {
+        &self.shard.settings.name
+    }
+
     /// The tag of that name.
-    pub fn find(&self, name: TagName<'_>) -> Option<TagId> {
-        self.shard.tags.find(name)
+    pub fn find(&self, name: TagName<'_>) -> Result<TagId, Refusal> {
+        self.check_may_read()?;
+        self.shard.tags.find_or_name(name, self.shard.now.wall)
+    }
+
+    fn check_may_read(&self) -> Result<(), Refusal> {
+        if self.may_read() { Ok(()) } else { Err(Refusal::Denied) }
+    }
+
+    fn check_may_write(&self) -> Result<(), Refusal> {
+        if self.may_write() { Ok(()) } else { Err(Refusal::Denied) }
     }
 
     /// The current sample.
@@ -117,8 +146,8 @@ impl Context<'_> {
     }
 
     /// Write a sample to the tag `name`: of its declared type, within its limits; created if it does not
-    /// exist and that is allowed. `time` is now unless given. A tag that a polled device owns takes a value
-    /// only.
+    /// exist and that is allowed. `time` is now unless given. A tag that a polled device owns, or that shows
+    /// a cell of a memory, takes a value only.
     pub fn write(
         &mut self,
         name: TagName<'_>,
@@ -126,11 +155,40 @@ impl Context<'_> {
         quality: Option<Quality>,
         time: Option<Timestamp>,
     ) -> Result<Written, Refusal> {
-        let Admitted { tag, owner, stale_after } = self.shard.tags.admit(name, &mut value)?;
+        self.check_may_write()?;
+        let admitted = self.shard.tags.admit(name, &mut value, self.shard.now.wall)?;
+        self.carry_out(admitted, value, quality, time)
+    }
+
+    /// Whether `value` could be written to `tag` now; what the tag's type makes of it is left in `value`. For
+    /// who writes several tags or none.
+    pub fn check(&self, tag: TagId, value: &mut Input<'_>) -> Result<Admitted, Refusal> {
+        self.check_may_write()?;
+        let admitted = self.shard.tags.admit_to(tag, value)?;
+        match admitted.owner {
+            Some(owner) if self.shard.driver(owner).is_none() => Err(Refusal::Offline),
+            _ => Ok(admitted),
+        }
+    }
+
+    /// Write what was checked.
+    pub fn write_checked(&mut self, admitted: Admitted, value: Input<'_>) -> Result<Written, Refusal> {
+        self.carry_out(admitted, value, None, None)
+    }
+
+    fn carry_out(
+        &mut self,
+        admitted: Admitted,
+        value: Input<'_>,
+        quality: Option<Quality>,
+        time: Option<Timestamp>,
+    ) -> Result<Written, Refusal> {
+        let Admitted { tag, owner, cell, stale_after } = admitted;
+        let is_value_only = quality.is_none() && time.is_none() && !matches!(value, Input::Null);
+        if (owner.is_some() || cell.is_some()) && !is_value_only {
+            return Err(Refusal::ValueOnly);
+        }
         if let Some(owner) = owner {
-            if quality.is_some() || time.is_some() {
-                return Err(Refusal::ValueOnly);
-            }
             return self.order(owner, tag, value.into_value());
         }
         let quality = quality.unwrap_or(Quality::Good);
@@ -142,12 +200,12 @@ impl Context<'_> {
         };
         let now = self.shard.now;
         let stale_at = stale_after.map_or(Tick::NEVER, |span| now.tick + span);
+        let time = time.unwrap_or(now.wall);
+        let write = Write { value, quality, time, source: self.link.source, stale_at };
+        self.shard.tags.write(admitted, now.tick, write)?;
         if stale_at < Tick::NEVER {
             self.shard.stale.arm_no_later(tag.0, stale_at);
         }
-        let time = time.unwrap_or(now.wall);
-        let write = Write { value, quality, time, source: self.link.source, stale_at };
-        self.shard.tags.store(tag, write);
         Ok(Written::Done)
     }
 
@@ -158,10 +216,25 @@ impl Context<'_> {
         Ok(Written::Pending(ticket))
     }
 
+    /// Begin to look for the tags that match.
+    pub fn begin_scan(&self, pattern: Pattern<'_>) -> Result<Scan, Refusal> {
+        self.check_may_read()?;
+        self.name_cell(pattern);
+        Ok(Scan::default())
+    }
+
     /// Look for more tags that match; what is found is in byte order of the names. A slice at a time, so that
     /// a pattern that matches little of much does not hold up others.
     pub fn scan(&self, pattern: Pattern<'_>, scan: &mut Scan) {
         self.shard.tags.scan(pattern, scan);
+    }
+
+    /// A pattern without a wildcard names a tag, and so may name a cell of a memory.
+    fn name_cell(&self, pattern: Pattern<'_>) {
+        if let Some(name) = pattern.as_name() {
+            // There may be no such tag yet.
+            let _ = self.shard.tags.find_or_name(name, self.shard.now.wall);
+        }
     }
 
     /// The shared tags, for what is formatted from them: names, declarations, sources.
@@ -171,6 +244,8 @@ impl Context<'_> {
 
     /// Be told of the changes of tags that match, from now on.
     pub fn subscribe(&mut self, pattern: Pattern<'_>) -> Result<(), Refusal> {
+        self.check_may_read()?;
+        self.name_cell(pattern);
         let most = self.shard.settings.max_subscriptions;
         let held = self.link.subscriber.as_ref().map_or(0, |subscriber| subscriber.patterns.len());
         if held >= most && !self.is_subscribed(pattern) {

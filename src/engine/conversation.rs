@@ -272,6 +272,9 @@ impl Engine {
         link.frame_since = Tick::NEVER;
         self.shard.buffers.give_back(&mut link.input);
         let (source, subscriber, drives) = (link.source.take(), link.subscriber.take(), link.flags.drives);
+        if !link.flags.is_resident {
+            self.shard.metrics.connections.sub(1);
+        }
         self.shard.part_with(key, source, subscriber, drives);
     }
 
@@ -286,11 +289,18 @@ impl Engine {
         }
         link.phase = Phase::Gone;
         self.shard.buffers.give_back(&mut link.output);
-        let has_socket = link.cuts.is_none();
-        self.forget_udp_peer(key);
+        let (is_resident, is_datagram) = (link.flags.is_resident, link.cuts.is_some());
+        let listener = link.listener;
+        if is_resident {
+            self.residents -= 1;
+        } else if is_datagram {
+            self.forget_udp_peer(key);
+        } else if let Some(listener) = listener {
+            self.of_listener[usize::from(listener)] -= 1;
+        }
         self.timers.disarm(key.index);
         self.gone.push(key.index);
-        if has_socket {
+        if !is_resident && !is_datagram {
             wire.close(key, why);
         }
     }
@@ -312,6 +322,13 @@ impl Engine {
         }
         if self.connections[index].link.cuts.is_some() {
             return self.send_datagrams(index, wire);
+        }
+        if self.connections[index].link.flags.is_resident {
+            self.shard.buffers.give_back(&mut self.connections[index].link.output);
+            if !self.connections[index].link.is_open() {
+                self.drop_now(index, End::Shutdown, wire);
+            }
+            return;
         }
         let connection = &mut self.connections[index];
         let key = ConnKey::of(index, connection);

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::Engine;
 use super::connection::{Link, Phase};
 use super::session::{ConnKey, Consumed, End, Flow, Wire};
+use crate::security::Rights;
 
 impl Engine {
     /// A datagram has come to a listener (by its place in the settings).
@@ -14,8 +15,14 @@ impl Engine {
         if self.stopping {
             return;
         }
+        let rights = self.shard.settings.listeners[listener].grants.of(peer.ip());
+        if rights == Rights::NONE {
+            self.shard.metrics.refused.add(1);
+            return;
+        }
         let index = self.udp_peer(listener as u16, peer, wire);
         let link = &mut self.connections[index].link;
+        link.rights = rights;
         link.heard = self.shard.now.tick;
         self.shard.metrics.bytes_in.add(datagram.len() as u64);
         // While a write to a device is pending, what follows it in its datagram waits, and nothing else does.

@@ -15,6 +15,7 @@ mod dials;
 mod pending_writes;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod rig;
+mod service;
 mod session;
 mod shard;
 mod system;
@@ -33,13 +34,16 @@ use slab::Slab;
 use crate::base::time::{Now, Tick};
 use crate::base::timers::Timers;
 use crate::metrics::Metrics;
+use crate::security::Rights;
 use crate::tags::{Limit, Refusal, Subscriptions, TagId, Tags};
 
 pub use connection::{DIAL_MS, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES};
 pub use context::{Context, Info, Written};
 pub use pending_writes::{Ticket, WriteOrder};
+pub use service::{Service, ServiceRow};
 pub use session::{
-    Acceptor, Change, ConnKey, Consumed, End, Endpoint, Flow, Protocol, Ready, Session, Transport, Wire,
+    Acceptor, Change, ConnKey, Consumed, End, Endpoint, Flow, Listening, Protocol, Ready, Session, Transport,
+    Wire,
 };
 pub use shard::{Listener, Settings};
 pub use system::declare_system_tags;
@@ -74,6 +78,10 @@ pub struct Engine {
     /// Slab indices of peers that send datagrams, by listener and address; the least recently heard is the
     /// first to be forgotten.
     udp_peers: LruCache<(u16, SocketAddr), u32>,
+    /// Connections of each listener, those of datagrams excepted.
+    of_listener: Vec<u32>,
+    /// Sessions without a peer.
+    residents: usize,
     /// The serial of the last connection.
     serial: u32,
     /// Of connections, by slab index.
@@ -119,6 +127,7 @@ impl Engine {
         now: Now,
     ) -> Engine {
         let most_udp_peers = NonZeroUsize::new(settings.max_udp_peers).unwrap_or(NonZeroUsize::MIN);
+        let of_listener = vec![0; settings.listeners.len()];
         Engine {
             shard: Shard {
                 number,
@@ -141,6 +150,8 @@ impl Engine {
             },
             connections: Slab::new(),
             udp_peers: LruCache::new(most_udp_peers),
+            of_listener,
+            residents: 0,
             serial: 0,
             timers: Timers::default(),
             flush: Vec::new(),
@@ -157,10 +168,10 @@ impl Engine {
 
     /// How many connections there are, closing ones included.
     pub fn len(&self) -> usize {
-        self.connections.len()
+        self.connections.len() - self.residents
     }
 
-    /// Whether there is none.
+    /// Whether there is none, and no session without a peer.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
     }
@@ -200,36 +211,58 @@ impl Engine {
         self.shard.refresh_due_system_tags();
     }
 
-    /// A peer has connected to a listener (by its place in the settings). `None`: there is no room, close it.
-    /// Otherwise [`on_open`](Self::on_open) must follow.
+    /// A peer has connected to a listener (by its place in the settings). `None`: it has no right or there is
+    /// no room, close it. Otherwise [`on_open`](Self::on_open) must follow.
     pub fn accept(&mut self, listener: usize, peer: SocketAddr) -> Option<ConnKey> {
-        let most = self.shard.settings.max_connections;
-        let refused = self.connections.len() - self.udp_peers.len() >= most;
-        if refused {
+        let settings = Arc::clone(&self.shard.settings);
+        let Listener { acceptor, grants, max_connections, .. } = &settings.listeners[listener];
+        let rights = grants.of(peer.ip());
+        if rights == Rights::NONE {
+            self.shard.metrics.refused.add(1);
+            log::warn!("{peer} refused: it may neither read nor write (the listener's read and write)");
+            return None;
+        }
+        let (all, here) = (self.len() - self.udp_peers.len(), self.of_listener[listener] as usize);
+        let at_most = |most: usize, count: usize| (count >= most).then_some((most, count));
+        let over = at_most(settings.max_connections, all).or_else(|| at_most((*max_connections)?, here));
+        if let Some((most, count)) = over {
             self.shard.metrics.refused.add(1);
             log::warn!("{peer} refused: there are {most} connections already (max_connections)");
-            if self.connections.len() - self.udp_peers.len() >= most + REFUSED_AT_ONCE {
+            if count >= most + REFUSED_AT_ONCE {
                 return None;
             }
         } else {
             self.shard.metrics.accepted.add(1);
             self.shard.metrics.connections.add(1);
         }
-        let acceptor = &self.shard.settings.listeners[listener].acceptor;
+        self.of_listener[listener] += 1;
         let session = acceptor.accept(peer);
         let mut link = Link::new(peer, Some(listener as u16), self.shard.now.tick);
-        if refused {
+        link.rights = rights;
+        if let Some((most, _)) = over {
             let mut text = String::new();
             acceptor.refuse(&Refusal::Limit(Limit::Connections(most)), &mut text);
             self.shard.buffers.append(&mut link.output, text.as_bytes());
             link.phase = Phase::Closing;
         }
         let key = self.insert(link, session);
-        if refused {
+        if over.is_some() {
+            // Also where there are no last words.
+            self.queue_flush(key.index as usize);
             self.settle(key.index as usize);
         }
         log::debug!("{peer} connected");
         Some(key)
+    }
+
+    /// Let a session live here that has no peer: it has deadlines, tags and orders, and what it puts goes
+    /// nowhere. It ends when the engine stops.
+    pub fn house(&mut self, session: Box<dyn Session>) {
+        let mut link = Link::new(SocketAddr::from(([0; 4], 0)), None, self.shard.now.tick);
+        link.flags.is_resident = true;
+        self.residents += 1;
+        let key = self.insert(link, session);
+        self.on_open(key);
     }
 
     fn insert(&mut self, link: Link, session: Box<dyn Session>) -> ConnKey {

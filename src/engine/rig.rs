@@ -9,9 +9,11 @@ use super::*;
 use crate::base::section::Document;
 use crate::base::time::Timestamp;
 use crate::protocols::by_scheme;
-use crate::tags::TagSettings;
+use crate::security::Grants;
+use crate::tags::name::TagName;
 #[cfg(test)]
-use crate::tags::{Declaration, name::TagName, value::Sample};
+use crate::tags::{Declaration, value::Sample};
+use crate::tags::{Declared, TagSettings};
 
 /// The wall clock when a rig's time begins, in milliseconds.
 pub(crate) const RIG_EPOCH_MS: i64 = 1_700_000_000_000;
@@ -142,6 +144,8 @@ pub(crate) struct RigSettings {
     pub(crate) owners: Vec<Box<str>>,
     /// Keys of the protocol's own, as a `[[listen]]` section has them.
     pub(crate) keys: &'static str,
+    /// The configuration of what the protocol's listeners share.
+    pub(crate) shared: &'static str,
     /// Further listeners: [`Rig::connect_to`] 1 and on.
     pub(crate) more: Vec<Box<dyn Acceptor>>,
 }
@@ -162,6 +166,7 @@ impl Default for RigSettings {
             stale_after: None,
             owners: Vec::new(),
             keys: "",
+            shared: "",
             more: Vec::new(),
         }
     }
@@ -170,15 +175,25 @@ impl Default for RigSettings {
 impl Rig {
     /// A rig whose first listener speaks the protocol of that scheme.
     pub(crate) fn with(scheme: &'static str, rig: RigSettings) -> Rig {
-        let tags = Arc::new(Tags::new(rig.tags, rig.owners, 1));
-        declare_system_tags(&tags).unwrap();
-        let document = Document::parse("rig", rig.keys);
         let protocol = by_scheme(scheme).expect("a protocol of the table");
-        let first = (protocol.listener)(&mut document.root());
-        assert_eq!(document.errors(), []);
+        let (shared, document) = (Document::parse("rig", rig.shared), Document::parse("rig", rig.keys));
+        let mut declared = Declared::default();
+        let configure = |row: &ServiceRow| (row.configure)(shared.root().table(row.section), &mut declared);
+        let service = protocol.service().map(configure);
+        let first = protocol.listener(service.as_ref(), &mut document.root());
+        assert_eq!((shared.errors(), document.errors()), (Vec::new(), Vec::new()));
+        let now = Rig::clocks(0);
+        let memory = service.clone().and_then(|service| service.memory());
+        let tags = Arc::new(Tags::new(rig.tags, rig.owners, 1).with_memories(memory.into_iter().collect()));
+        declare_system_tags(&tags).unwrap();
+        for tag in declared {
+            tags.declare(TagName::parse(&tag.name).unwrap(), tag.declaration, now.wall).unwrap();
+        }
         let listener = |acceptor: Box<dyn Acceptor>| Listener {
             transport: protocol.transport,
             acceptor: acceptor.into(),
+            grants: Grants::default(),
+            max_connections: None,
             idle_timeout: rig.idle_timeout,
             frame_timeout: rig.frame_timeout,
             stale_after: rig.stale_after,
@@ -193,8 +208,11 @@ impl Rig {
             listeners: std::iter::once(first).chain(rig.more).map(listener).collect(),
             memory_probe: || 0,
         };
-        let now = Rig::clocks(0);
-        let engine = Engine::new(0, Arc::new(settings), tags, Arc::default(), now);
+        let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), now);
+        if let Some(service) = service {
+            service.bind(&tags, now.wall).unwrap();
+            service.resident().into_iter().for_each(|session| engine.house(session));
+        }
         Rig { engine, lines: Lines::default(), now_us: 0, next: Tick::NEVER }
     }
 
@@ -398,7 +416,7 @@ impl Rig {
 
     /// Declare a tag.
     pub(crate) fn declare(&self, name: &str, declaration: Declaration) -> TagId {
-        self.tags().declare(TagName::parse(name).unwrap(), declaration).unwrap()
+        self.tags().declare(TagName::parse(name).unwrap(), declaration, Timestamp(0)).unwrap()
     }
 
     /// The end of a scenario: all peers take what they are owed and close. Nothing may be left of them.

@@ -4,9 +4,11 @@ use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::context::Context;
 use super::pending_writes::{Ticket, WriteOrder};
+use super::service::ServiceRow;
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::tags::value::Sample;
@@ -192,14 +194,24 @@ pub struct Protocol {
     pub framed: bool,
     /// The port where a URL names none.
     pub default_port: u16,
-    /// Reads the keys of a `[[listen]]` section that are its own, and says how to meet a new peer.
-    pub listener: fn(&mut Section<'_>) -> Box<dyn Acceptor>,
+    /// A frame that was begun must end within this time, where the listener sets none.
+    pub frame_timeout: Duration,
+    /// How its listeners are made.
+    pub listening: Listening,
     /// Input that covers the protocol, for the conformance tests and the fuzzer: each is a conversation's
     /// requests.
     pub specimens: &'static [&'static [u8]],
     /// Decode the frame at the front of the input, and encode it again; how long it was. `None` if there is
     /// none.
     pub recode: fn(&[u8], &mut Vec<u8>) -> Option<usize>,
+}
+
+/// How the listeners of a protocol are made: from the keys of a `[[listen]]` section that are its own.
+pub enum Listening {
+    /// Each stands by itself.
+    Alone(fn(&mut Section<'_>) -> Box<dyn Acceptor>),
+    /// They share a service; the rows of several protocols may name the same.
+    Together(&'static ServiceRow),
 }
 
 /// What carries a protocol.

@@ -14,6 +14,7 @@ use super::system::SystemTags;
 use crate::base::time::{Now, Tick};
 use crate::base::timers::Timers;
 use crate::metrics::Metrics;
+use crate::security::Grants;
 use crate::tags::{Holder, OwnerId, PatternId, Refusal, SourceId, Subscriptions, TagId, Tags};
 
 /// How a server is set.
@@ -48,6 +49,10 @@ pub struct Listener {
     pub transport: Transport,
     /// Meets its peers.
     pub acceptor: Arc<dyn Acceptor>,
+    /// What they may do.
+    pub grants: Grants,
+    /// Connections that it serves at once, besides the limit of all.
+    pub max_connections: Option<usize>,
     /// A connection from which nothing comes for so long is closed.
     pub idle_timeout: Option<Duration>,
     /// A frame that was begun must end within this time.
@@ -169,7 +174,6 @@ impl Shard {
         subscriber: Option<Box<Subscriber>>,
         drives: bool,
     ) {
-        self.metrics.connections.sub(1);
         for pattern in subscriber.into_iter().flat_map(|subscriber| subscriber.patterns) {
             self.end_subscription(key.index, pattern);
         }

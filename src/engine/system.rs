@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::shard::Shard;
-use crate::base::time::Tick;
+use crate::base::time::{Tick, Timestamp};
 use crate::tags::name::TagName;
 use crate::tags::value::{Kind, Quality, Sample, Value};
 use crate::tags::{Access, Declaration, Refusal, TagId, Tags, Write};
@@ -60,6 +60,7 @@ const SYSTEM_TAGS: &[SystemTag] = &[
     count!("accepted", "", "connections since start", |shard| shard.metrics.accepted.value()),
     count!("refused", "", "connections turned away since start", |shard| shard.metrics.refused.value()),
     count!("requests", "", "requests since start", |shard| shard.metrics.requests.value()),
+    count!("damaged", "", "damaged frames dropped since start", |shard| shard.metrics.damaged.value()),
     count!("bytes_in", "B", "bytes read since start", |shard| shard.metrics.bytes_in.value()),
     count!("bytes_out", "B", "bytes written since start", |shard| shard.metrics.bytes_out.value()),
     count!("tags", "", "tags, without those of the server", |shard| shard.tags.len() as u64),
@@ -95,7 +96,7 @@ pub fn declare_system_tags(tags: &Tags) -> Result<(), Refusal> {
             units: tag.units.into(),
             ..Declaration::default()
         };
-        let id = tags.declare(name, declaration)?;
+        let id = tags.declare(name, declaration, Timestamp(0))?;
         assert_eq!(id.0 as usize, row, "the server's own tags are declared first");
     }
     Ok(())

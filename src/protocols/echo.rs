@@ -2,9 +2,10 @@
 //! ` and that same text, so that old clients keep working and a new one has something to try.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::base::section::Section;
-use crate::engine::{Acceptor, Consumed, Context, Flow, Protocol, Session, Transport};
+use crate::engine::{Acceptor, Consumed, Context, Flow, Listening, Protocol, Session, Transport};
 use crate::tags::Refusal;
 
 /// The row of the table.
@@ -15,7 +16,8 @@ pub const PROTOCOL: Protocol = Protocol {
     transport: Transport::Stream,
     framed: false,
     default_port: 5000,
-    listener: |_: &mut Section<'_>| Box::new(EchoListener),
+    frame_timeout: Duration::from_secs(30),
+    listening: Listening::Alone(|_: &mut Section<'_>| Box::new(EchoListener)),
     specimens: &[b"Hello, Lumina"],
     recode: |chunk, out| {
         out.extend_from_slice(chunk);

@@ -10,7 +10,14 @@ use crate::engine::Protocol;
 
 /// All protocols. Listener URLs, configuration, help, tests and fuzzing walk this table; nothing else knows
 /// them.
-pub const PROTOCOLS: &[Protocol] = &[line::PROTOCOL, line::DATAGRAM_PROTOCOL, echo::PROTOCOL];
+pub const PROTOCOLS: &[Protocol] = &[
+    line::PROTOCOL,
+    line::DATAGRAM_PROTOCOL,
+    modbus::server::PROTOCOL,
+    modbus::server::DATAGRAM_PROTOCOL,
+    modbus::server::RTU_PROTOCOL,
+    echo::PROTOCOL,
+];
 
 /// The row whose listener URLs begin with `scheme`.
 pub fn by_scheme(scheme: &str) -> Option<&'static Protocol> {

@@ -52,7 +52,7 @@ impl Driver {
             cx.report(TagId(tag as u32), Sample { value, quality: Quality::Good, time });
             Ok(())
         } else {
-            Err(Refusal::Device("the device says no"))
+            Err(Refusal::Device { reason: "the device says no", code: None })
         };
         let at = self.waiting.iter().position(|waiting| waiting.number == order);
         if let Some(waiting) = at.and_then(|at| self.waiting.remove(at)) {

@@ -20,6 +20,7 @@ use crate::base::section::Document;
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, declare_system_tags};
 use crate::protocols::by_scheme;
+use crate::security::Grants;
 use crate::tags::name::{Pattern, TagName};
 use crate::tags::value::{Kind, write_value};
 use crate::tags::{Declaration, OwnerId, Scan, TagSettings, Tags};
@@ -123,7 +124,7 @@ impl World {
                 let name = TagName::parse(&name).expect("these are names");
                 let declaration =
                     Declaration { kind: Kind::Int, owner: Some(OwnerId(0)), ..Declaration::default() };
-                tags.declare(name, declaration).expect("there is room for a few tags");
+                tags.declare(name, declaration, Timestamp(0)).expect("there is room for a few tags");
             }
         }
         let document = Document::parse("world", "");
@@ -131,7 +132,9 @@ impl World {
             let protocol = by_scheme(scheme).expect("a protocol of the table");
             Listener {
                 transport: protocol.transport,
-                acceptor: watched((protocol.listener)(&mut document.root()), &self.book, host),
+                acceptor: watched(protocol.listener(None, &mut document.root()), &self.book, host),
+                grants: Grants::default(),
+                max_connections: None,
                 idle_timeout: (scheme == "line+udp").then_some(Duration::from_secs(2)),
                 frame_timeout: plan.frame_timeout,
                 stale_after: plan.stale_after,

@@ -9,6 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::TagId;
 use super::in_order::InOrder;
+use super::memory::Cell;
 use super::name::{Pattern, TagName};
 use super::value::{Kind, Limits};
 
@@ -48,6 +49,8 @@ pub struct Declaration {
     pub stale_after: Option<Duration>,
     /// The polled device behind it.
     pub owner: Option<OwnerId>,
+    /// The cell of a memory that it shows; [`Tags::declare`](super::Tags::declare) knows.
+    pub cell: Option<Cell>,
     /// For people.
     pub description: Box<str>,
     /// For people: `°C`, `1/min`.
@@ -62,6 +65,7 @@ impl Default for Declaration {
             limits: Limits::default(),
             stale_after: None,
             owner: None,
+            cell: None,
             description: "".into(),
             units: "".into(),
         }

@@ -4,9 +4,11 @@
 
 mod catalog;
 mod changes;
+mod declared;
 mod in_order;
 mod kind;
 mod match_cache;
+mod memory;
 pub mod name;
 mod refusal;
 mod set;
@@ -16,12 +18,14 @@ mod table;
 pub mod value;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::base::time::{Tick, Timestamp};
 
 pub use catalog::{Access, Catalog, Declaration, OwnerId};
+pub use declared::{Declared, DeclaredTag};
+pub use memory::{Cell, Memory};
 pub use refusal::{Limit, Refusal};
 pub use set::TagSet;
 pub use sources::{Holder, SourceId};
@@ -31,7 +35,7 @@ use changes::Changes;
 use name::{Pattern, TagName};
 use sources::Sources;
 use table::{Slot, Table};
-use value::{Input, Quality, Sample};
+use value::{Input, Kind, Quality, Sample};
 
 /// A tag: an index for as long as the server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +62,6 @@ impl Default for TagSettings {
 const MOST_SYSTEM_TAGS: usize = 65_536;
 
 /// All tags of a server.
-#[derive(Debug)]
 pub struct Tags {
     settings: TagSettings,
     catalog: RwLock<Catalog>,
@@ -69,6 +72,7 @@ pub struct Tags {
     sequence: AtomicU64,
     /// The names of polled devices, by `OwnerId`.
     owners: Vec<Box<str>>,
+    memories: Vec<Arc<dyn Memory>>,
 }
 
 /// What a write must know of the tag that it goes to.
@@ -78,6 +82,8 @@ pub struct Admitted {
     pub tag: TagId,
     /// The polled device that the write must go to first.
     pub owner: Option<OwnerId>,
+    /// The cell whose value the tag shows.
+    pub cell: Option<Cell>,
     /// From the tag's declaration.
     pub stale_after: Option<Duration>,
 }
@@ -129,8 +135,16 @@ impl Tags {
             changes: Changes::new(shards),
             sequence: AtomicU64::new(0),
             owners,
+            memories: Vec::new(),
             settings,
         }
+    }
+
+    /// Cells of these memories become tags when they are named.
+    pub fn with_memories(mut self, memories: Vec<Arc<dyn Memory>>) -> Tags {
+        assert!(memories.len() < usize::from(u8::MAX), "there are as many memories as protocols, at most");
+        self.memories = memories;
+        self
     }
 
     /// What bounds the tags.
@@ -153,6 +167,34 @@ impl Tags {
         self.catalog().find(name.as_str())
     }
 
+    /// The tag of that name; a cell of a memory that is named for the first time becomes one. `Err` if there
+    /// is no such tag, or no room for it.
+    pub fn find_or_name(&self, name: TagName<'_>, time: Timestamp) -> Result<TagId, Refusal> {
+        if let Some(tag) = self.find(name) {
+            return Ok(tag);
+        }
+        match self.cell_of(name) {
+            Some(Some(_)) => self.declare(name, Declaration::default(), time).or_else(|refusal| {
+                // Another shard may have been faster.
+                self.find(name).ok_or(refusal)
+            }),
+            _ => Err(Refusal::NoSuchTag),
+        }
+    }
+
+    /// `None`: the name is not of a memory. `Some(None)`: it is, and there is no such cell.
+    fn cell_of(&self, name: TagName<'_>) -> Option<Option<(Cell, Kind)>> {
+        self.memories.iter().enumerate().find_map(|(number, memory)| {
+            let rest = name.as_str().strip_prefix(memory.prefix())?.strip_prefix('/')?;
+            let cell = |at| Cell { memory: number as u8, at };
+            Some(memory.find(rest).map(|(at, kind)| (cell(at), kind)))
+        })
+    }
+
+    fn memory(&self, cell: Cell) -> &dyn Memory {
+        &*self.memories[usize::from(cell.memory)]
+    }
+
     /// Append the name of a tag to `out`.
     pub fn push_name(&self, tag: TagId, out: &mut String) {
         out.push_str(self.catalog().name(tag));
@@ -163,38 +205,80 @@ impl Tags {
         self.catalog.read().expect("a panic ends the process, so no lock is poisoned")
     }
 
-    /// Add a declared tag at start. `Err` if the name is taken or the table full.
-    pub fn declare(&self, name: TagName<'_>, declaration: Declaration) -> Result<TagId, Refusal> {
-        let mut catalog = self.catalog.write().expect("a panic ends the process, so no lock is poisoned");
-        if catalog.find(name.as_str()).is_some() {
-            return Err(Refusal::ReadOnly);
+    /// Add a declared tag. One that is a cell of a memory is of the cell's kind. `Err` if the name is taken,
+    /// is no cell of the memory that it belongs to, or the table is full.
+    pub fn declare(
+        &self,
+        name: TagName<'_>,
+        mut declaration: Declaration,
+        time: Timestamp,
+    ) -> Result<TagId, Refusal> {
+        let cell = match self.cell_of(name) {
+            None => None,
+            Some(None) => return Err(Refusal::NoSuchTag),
+            Some(Some((cell, kind))) => {
+                if declaration.kind != Kind::Any && declaration.kind != kind {
+                    return Err(Refusal::WrongType(kind));
+                }
+                declaration.kind = kind;
+                Some(cell)
+            }
+        };
+        declaration.cell = cell;
+        let tag = {
+            let mut catalog = self.catalog.write().expect("a panic ends the process, so no lock is poisoned");
+            if catalog.find(name.as_str()).is_some() {
+                return Err(Refusal::ReadOnly);
+            }
+            if catalog.len() >= self.settings.max_tags && !name.is_system() {
+                return Err(Refusal::Limit(Limit::Tags(self.settings.max_tags)));
+            }
+            catalog.add(name, Some(declaration))
+        };
+        if let Some(cell) = cell {
+            self.memory(cell).adopt(self, cell.at, tag, time);
         }
-        if catalog.len() >= self.settings.max_tags && !name.is_system() {
-            return Err(Refusal::Limit(Limit::Tags(self.settings.max_tags)));
-        }
-        Ok(catalog.add(name, Some(declaration)))
+        Ok(tag)
     }
 
     /// Whether `value` may be written to the tag `name`, which is created if need be; what the tag's type
     /// makes of it is left in `value`. The checks come in the order that the line protocol lists them.
-    pub fn admit(&self, name: TagName<'_>, value: &mut Input<'_>) -> Result<Admitted, Refusal> {
-        let catalog = self.catalog();
-        let Some(tag) = catalog.find(name.as_str()) else {
-            drop(catalog);
-            return self.create(name, value);
-        };
+    pub fn admit(
+        &self,
+        name: TagName<'_>,
+        value: &mut Input<'_>,
+        time: Timestamp,
+    ) -> Result<Admitted, Refusal> {
+        {
+            let catalog = self.catalog();
+            if let Some(tag) = catalog.find(name.as_str()) {
+                return self.admit_in(&catalog, tag, value);
+            }
+        }
+        match self.cell_of(name) {
+            None => self.create(name, value),
+            Some(_) => self.admit_to(self.find_or_name(name, time)?, value),
+        }
+    }
+
+    /// Like [`admit`](Self::admit), for a tag that is there.
+    pub fn admit_to(&self, tag: TagId, value: &mut Input<'_>) -> Result<Admitted, Refusal> {
+        self.admit_in(&self.catalog(), tag, value)
+    }
+
+    fn admit_in(&self, catalog: &Catalog, tag: TagId, value: &mut Input<'_>) -> Result<Admitted, Refusal> {
         let declaration = catalog.declaration(tag);
         if declaration.access == Access::ReadOnly {
             return Err(Refusal::ReadOnly);
         }
-        let kind = declaration.kind;
+        let &Declaration { kind, owner, cell, stale_after, .. } = declaration;
         let given = std::mem::replace(value, Input::Null);
         *value = kind.convert(given).map_err(|_| Refusal::WrongType(kind))?;
         if !declaration.limits.contains(value) {
             return Err(Refusal::OutOfRange);
         }
         self.check_text(value)?;
-        Ok(Admitted { tag, owner: declaration.owner, stale_after: declaration.stale_after })
+        Ok(Admitted { tag, owner, cell, stale_after })
     }
 
     fn create(&self, name: TagName<'_>, value: &Input<'_>) -> Result<Admitted, Refusal> {
@@ -214,7 +298,7 @@ impl Tags {
             }
             None => catalog.add(name, None),
         };
-        Ok(Admitted { tag, owner: None, stale_after: None })
+        Ok(Admitted { tag, owner: None, cell: None, stale_after: None })
     }
 
     fn check_text(&self, value: &Input<'_>) -> Result<(), Refusal> {
@@ -223,6 +307,27 @@ impl Tags {
                 Err(Refusal::Limit(Limit::Text(self.settings.max_text)))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Carry out an admitted write: to the cell that the tag shows, or to the table.
+    pub fn write(&self, admitted: Admitted, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
+        self.put(admitted.tag, admitted.cell, now, write)
+    }
+
+    /// Give a declared tag its first value, also where it is read-only.
+    pub fn preset(&self, tag: TagId, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
+        let cell = self.catalog().declaration(tag).cell;
+        self.put(tag, cell, now, write)
+    }
+
+    fn put(&self, tag: TagId, cell: Option<Cell>, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
+        match cell {
+            Some(cell) => self.memory(cell).write(self, cell.at, tag, now, write),
+            None => {
+                self.store(tag, write);
+                Ok(())
+            }
         }
     }
 
@@ -371,7 +476,8 @@ mod tests {
         let admit = |number: usize| {
             // Not in the order of the names.
             let name = format!("line{}/m{}", number % 7, number);
-            tags.admit(TagName::parse(&name).unwrap(), &mut Input::Int(1)).map(|admitted| admitted.tag)
+            tags.admit(TagName::parse(&name).unwrap(), &mut Input::Int(1), Timestamp(0))
+                .map(|admitted| admitted.tag)
         };
         assert!((0..MANY).all(|number| admit(number).is_ok()));
         assert_eq!(admit(MANY), Err(Refusal::Limit(Limit::Tags(MANY))));

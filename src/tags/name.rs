@@ -76,6 +76,11 @@ impl<'a> Pattern<'a> {
         self.wildcard == self.text.len()
     }
 
+    /// The name that it is, if it has no wildcard.
+    pub fn as_name(self) -> Option<TagName<'a>> {
+        self.is_exact().then_some(TagName(self.text))
+    }
+
     /// Whether its first level begins with `$`: only such a pattern matches the server's own names.
     pub fn is_system(self) -> bool {
         self.text.starts_with('$')

@@ -21,8 +21,15 @@ pub enum Refusal {
     WrongType(Kind),
     /// Outside the tag's declared limits, or of what the device's register can hold.
     OutOfRange,
-    /// The device refused; its own reason.
-    Device(&'static str),
+    /// The peer has no right to it.
+    Denied,
+    /// The device refused.
+    Device {
+        /// Its own reason, for people.
+        reason: &'static str,
+        /// Its code, where its protocol has one; passed on unchanged to who speaks the same.
+        code: Option<u8>,
+    },
     /// The device did not answer in time; the write may or may not have happened.
     Timeout,
     /// Nothing was sent: the device is not connected, is held off, or the order expired.
@@ -57,7 +64,8 @@ impl fmt::Display for Refusal {
                 write!(f, "the tag's type is {} and cannot hold the value", kind.as_str())
             }
             Refusal::OutOfRange => f.write_str("the value is outside the tag's limits"),
-            Refusal::Device(reason) => f.write_str(reason),
+            Refusal::Denied => f.write_str("this peer may not do that (the listener's read and write)"),
+            Refusal::Device { reason, .. } => f.write_str(reason),
             Refusal::Timeout => f.write_str("the device did not answer in time; the write may have happened"),
             Refusal::Offline => f.write_str("the device is not connected; nothing was sent"),
             Refusal::Limit(limit) => limit.fmt(f),

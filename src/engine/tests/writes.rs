@@ -37,7 +37,10 @@ impl Session for Driver {
                     Driver::report(cx, &order);
                     cx.settle(order.ticket, Ok(()));
                 }
-                b'-' => cx.settle(order.ticket, Err(Refusal::Device("illegal data address"))),
+                b'-' => cx.settle(
+                    order.ticket,
+                    Err(Refusal::Device { reason: "illegal data address", code: Some(2) }),
+                ),
                 b'2' => {
                     cx.settle(order.ticket, Ok(()));
                     cx.settle(order.ticket, Err(Refusal::Timeout));

@@ -32,9 +32,8 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn new(pattern: Pattern<'_>, what: What) -> Listing {
-        let pattern = pattern.as_str().into();
-        Listing { what, pattern, scan: Scan::default(), lines: 0, line: String::new() }
+    pub(super) fn new(pattern: Pattern<'_>, what: What, scan: Scan) -> Listing {
+        Listing { what, pattern: pattern.as_str().into(), scan, lines: 0, line: String::new() }
     }
 
     /// Put what there is room for. `Continue`: the reply is complete.

@@ -18,9 +18,10 @@ use std::time::Duration;
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::engine::{
-    Acceptor, Change, Consumed, Context, End, Flow, Protocol, Session, Ticket, Transport, Written,
+    Acceptor, Change, Consumed, Context, End, Flow, Listening, Protocol, Session, Ticket, Transport, Written,
 };
 use crate::tags::Refusal;
+use crate::tags::name::Pattern;
 use crate::tags::value::{Sample, write_value};
 
 pub use fault::{Code, Fault};
@@ -36,7 +37,8 @@ pub const PROTOCOL: Protocol = Protocol {
     transport: Transport::Stream,
     framed: true,
     default_port: 5000,
-    listener: |section| Box::new(LineListener::configure(section)),
+    frame_timeout: Duration::from_secs(30),
+    listening: Listening::Alone(|section| Box::new(LineListener::configure(section))),
     specimens: &[
         b"HELLO press3 10s\r\nSET line1/press3/temperature 81.5\r\nGET line1/press3/temperature\n",
         b"SET a/b \"off \\\"line\\\" \\u00e9\" uncertain 1763798401123\nSET a/b null bad\nSET a/n -7 5\n",
@@ -59,7 +61,8 @@ pub const DATAGRAM_PROTOCOL: Protocol = Protocol {
     transport: Transport::Datagram,
     framed: true,
     default_port: 5000,
-    listener: |section| Box::new(datagrams::Listener(LineListener::configure(section))),
+    frame_timeout: Duration::from_secs(30),
+    listening: Listening::Alone(|section| Box::new(datagrams::Listener(LineListener::configure(section)))),
     specimens: &[
         b"SET a/b 81.5\r\nGET a/b\nSUB a/b\nREAD #\nLIST #\nPING x",
         b"HELLO d\nAUTH u s\nUNSUB a\nQUIT\n \n\xff\nTIME\nINFO\nHELP\n",
@@ -242,16 +245,16 @@ impl Line {
                 cx.put(b"OK\n");
             }
             Request::Get(name) => {
-                let tag = cx.find(name).ok_or_else(|| Fault::from(&Refusal::NoSuchTag))?;
+                let tag = cx.find(name).map_err(|refusal| Fault::from(&refusal))?;
                 let sample = cx.read(tag);
                 cx.put(b"OK ");
                 let _ = put_sample(cx, &sample);
             }
-            Request::Read(pattern) => return Ok(self.begin(cx, Listing::new(pattern, What::Samples))),
-            Request::List(pattern) => return Ok(self.begin(cx, Listing::new(pattern, What::Tags))),
+            Request::Read(pattern) => return self.begin(cx, pattern, What::Samples),
+            Request::List(pattern) => return self.begin(cx, pattern, What::Tags),
             Request::Sub(pattern) => {
                 cx.subscribe(pattern).map_err(|refusal| Fault::from(&refusal))?;
-                return Ok(self.begin(cx, Listing::new(pattern, What::Subscribed)));
+                return self.begin(cx, pattern, What::Subscribed);
             }
             Request::Unsub(pattern) => {
                 cx.unsubscribe(pattern).map_err(|refusal| Fault::from(&refusal))?;
@@ -286,9 +289,10 @@ impl Line {
     }
 
     /// Begin a reply of many lines; most end at once.
-    fn begin(&mut self, cx: &mut Context<'_>, listing: Listing) -> Flow {
-        self.listing = Some(Box::new(listing));
-        self.on_room(cx)
+    fn begin(&mut self, cx: &mut Context<'_>, pattern: Pattern<'_>, what: What) -> Result<Flow, Fault> {
+        let scan = cx.begin_scan(pattern).map_err(|refusal| Fault::from(&refusal))?;
+        self.listing = Some(Box::new(Listing::new(pattern, what, scan)));
+        Ok(self.on_room(cx))
     }
 }
 

@@ -123,7 +123,8 @@ impl Order {
         ORDERS[self as usize].0
     }
 
-    fn swaps_bytes(self) -> bool {
+    /// Whether the bytes of a single register come swapped.
+    pub(super) fn swaps_bytes(self) -> bool {
         matches!(self, Order::Badc | Order::Dcba)
     }
 
@@ -260,6 +261,11 @@ impl Conversion {
     /// What the registers hold.
     pub fn of(&self) -> Type {
         self.kind
+    }
+
+    /// In which order.
+    pub fn order(&self) -> Order {
+        self.order
     }
 
     /// How many registers.

@@ -18,6 +18,7 @@ pub mod pdu;
 pub mod request;
 pub mod response;
 pub mod rtu;
+pub mod server;
 #[cfg(test)]
 mod tests;
 

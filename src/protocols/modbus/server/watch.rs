@@ -1,0 +1,144 @@
+//! Watchdogs: what nobody writes in time takes its safe value, once, until it is written again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::address::{AREAS, Area};
+use super::{Content, Units};
+use crate::base::time::Tick;
+use crate::engine::{Consumed, Context, Flow, Session};
+use crate::tags::Refusal;
+
+/// The session without a peer that watches.
+pub(super) struct Watch {
+    units: Arc<Units>,
+    places: Vec<Place>,
+    next: Tick,
+}
+
+/// What is watched.
+struct Place {
+    /// By its place in `Units`.
+    unit: usize,
+    within: Within,
+    /// The last write before the safe value was taken: it is not taken for that one again.
+    taken_for: Option<Tick>,
+}
+
+enum Within {
+    Area(Area),
+    Entry(usize),
+}
+
+impl Watch {
+    /// `None` if there is no watchdog.
+    pub(super) fn over(units: Arc<Units>) -> Option<Watch> {
+        let mut places = Vec::new();
+        for (number, unit) in units.units.iter().enumerate() {
+            let mut add = |within| places.push(Place { unit: number, within, taken_for: None });
+            match &unit.content {
+                Content::Raw(raw) => {
+                    let raw = raw.lock();
+                    let watched = AREAS.into_iter().filter(|area| raw.watched(*area).is_some());
+                    watched.for_each(|area| add(Within::Area(area)));
+                }
+                Content::Mapped(mapped) => {
+                    let watched = (0..mapped.entries()).filter(|entry| mapped.guard(*entry).is_some());
+                    watched.for_each(|entry| add(Within::Entry(entry)));
+                }
+            }
+        }
+        (!places.is_empty()).then_some(Watch { units, places, next: Tick::NEVER })
+    }
+
+    /// See to what is due. A place that has taken its safe value is looked at again after as long as its
+    /// watchdog: whatever is written in between is not due before.
+    fn look(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now();
+        self.next = Tick::NEVER;
+        for place in &mut self.places {
+            let content = &self.units.units[place.unit].content;
+            let (watchdog, written) = place.within.watched(content);
+            let due = if place.taken_for == Some(written) { now.tick + watchdog } else { written + watchdog };
+            if due > now.tick {
+                self.next = self.next.min(due);
+                continue;
+            }
+            self.next = self.next.min(now.tick + watchdog);
+            log::warn!(
+                "unit {}: {} was not written for {watchdog:?} and takes its safe value",
+                self.units.units[place.unit].id,
+                place.within.name(content)
+            );
+            match place.within.take_safe_value(content, cx) {
+                Ok(()) => place.taken_for = Some(written),
+                // A device that is not there now may be next time.
+                Err(refusal) => log::error!("the safe value cannot be taken: {refusal}"),
+            }
+        }
+    }
+}
+
+impl Within {
+    /// The watchdog, and when the place was written last.
+    fn watched(&self, content: &Content) -> (Duration, Tick) {
+        match (self, content) {
+            (Within::Area(area), Content::Raw(raw)) => {
+                let (guard, written) = raw.lock().watched(*area).expect(WATCHED);
+                (guard.watchdog, written)
+            }
+            (Within::Entry(entry), Content::Mapped(mapped)) => {
+                let guard = mapped.guard(*entry).expect(WATCHED);
+                (guard.watchdog, guard.written())
+            }
+            _ => unreachable!("{WATCHED}"),
+        }
+    }
+
+    fn name(&self, content: &Content) -> String {
+        match (self, content) {
+            (Within::Entry(entry), Content::Mapped(mapped)) => mapped.tag_name(*entry).to_owned(),
+            (Within::Area(area), _) => format!("the area '{area}'"),
+            _ => unreachable!("{WATCHED}"),
+        }
+    }
+
+    /// A device may still have to confirm it; what it says is its driver's to tell.
+    fn take_safe_value(&self, content: &Content, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        match (self, content) {
+            (Within::Area(area), Content::Raw(raw)) => {
+                raw.lock().take_safe_value(cx.tags(), *area, cx.now());
+                Ok(())
+            }
+            (Within::Entry(entry), Content::Mapped(mapped)) => {
+                let safe = &mapped.guard(*entry).expect(WATCHED).safe;
+                let mut value = safe.as_input();
+                let admitted = cx.check(mapped.tag(*entry), &mut value)?;
+                cx.write_checked(admitted, value).map(drop)
+            }
+            _ => unreachable!("{WATCHED}"),
+        }
+    }
+}
+
+const WATCHED: &str = "places are listed because they have a watchdog";
+
+impl Session for Watch {
+    fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
+        self.look(cx);
+        Flow::Continue
+    }
+
+    fn on_bytes(&mut self, _: &mut Context<'_>, _: &[u8]) -> Consumed {
+        unreachable!("there is no peer that could send")
+    }
+
+    fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {
+        self.look(cx);
+        Flow::Continue
+    }
+
+    fn deadline(&self) -> Option<Tick> {
+        Some(self.next)
+    }
+}

@@ -1,0 +1,31 @@
+//! Tags whose truth is elsewhere: the cells of a protocol's memory (registers of a Modbus unit, say) that
+//! become tags when somebody names them, and cost none before.
+
+use super::value::Kind;
+use super::{Refusal, TagId, Tags, Write};
+use crate::base::time::{Tick, Timestamp};
+
+/// A cell of one of the memories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Which memory, by its place in [`Tags::with_memories`].
+    pub(super) memory: u8,
+    /// Which cell, as the memory numbers them.
+    pub at: u32,
+}
+
+/// Many cells with names, of which few are ever tags. It locks itself; within, it may call [`Tags::store`].
+pub trait Memory: Send + Sync {
+    /// The first level of all its names. No other tag has it.
+    fn prefix(&self) -> &'static str;
+
+    /// The cell whose name goes on with `rest` behind the prefix and a slash, and what it holds.
+    fn find(&self, rest: &str) -> Option<(u32, Kind)>;
+
+    /// The cell is a tag from now on: store what it holds, and from then on each change of it.
+    fn adopt(&self, tags: &Tags, at: u32, tag: TagId, time: Timestamp);
+
+    /// Take a value, which is of the cell's kind and not null, and store it as the tag's. `Err` if the cell
+    /// cannot hold it.
+    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>) -> Result<(), Refusal>;
+}
