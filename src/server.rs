@@ -153,10 +153,10 @@ fn bind_all(configs: &[ListenConfig]) -> Result<AllBound, StartError> {
                 result => result.map_err(fault)?,
             };
             let address = socket.local_addr().map_err(fault)?;
-            if !address.ip().is_loopback() {
+            if !address.ip().is_loopback() && config.grants.write.is_none() {
                 log::warn!(
-                    "{address} can be reached from other machines, and whoever reaches it reads and writes \
-                     everything: there is no login yet"
+                    "{address} can be reached from other machines, and whoever reaches it writes everything: \
+                     there is no login yet; 'write' in its [[listen]] section says who may"
                 );
             }
             all.bound.push(Bound { protocol, address });

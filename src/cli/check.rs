@@ -44,6 +44,9 @@ fn print(file: &str, config: &Config) {
     for listener in &config.listeners {
         say(format_args!("listen {}: {}", listener.url, listener.url.protocol.summary));
     }
+    for line in config.services.iter().flat_map(|service| service.describe()) {
+        say(format_args!("{line}"));
+    }
     say(format_args!(
         "{} declared tags; others {}",
         config.tags.len(),

@@ -142,6 +142,8 @@ pub(crate) struct RigSettings {
     pub(crate) stale_after: Option<Duration>,
     /// Names of polled devices.
     pub(crate) owners: Vec<Box<str>>,
+    /// Tags that are there from the start.
+    pub(crate) declared: Declared,
     /// Keys of the protocol's own, as a `[[listen]]` section has them.
     pub(crate) keys: &'static str,
     /// The configuration of what the protocol's listeners share.
@@ -165,6 +167,7 @@ impl Default for RigSettings {
             frame_timeout: Duration::from_secs(30),
             stale_after: None,
             owners: Vec::new(),
+            declared: Declared::default(),
             keys: "",
             shared: "",
             more: Vec::new(),
@@ -177,7 +180,7 @@ impl Rig {
     pub(crate) fn with(scheme: &'static str, rig: RigSettings) -> Rig {
         let protocol = by_scheme(scheme).expect("a protocol of the table");
         let (shared, document) = (Document::parse("rig", rig.shared), Document::parse("rig", rig.keys));
-        let mut declared = Declared::default();
+        let mut declared = rig.declared;
         let configure = |row: &ServiceRow| (row.configure)(shared.root().table(row.section), &mut declared);
         let service = protocol.service().map(configure);
         let first = protocol.listener(service.as_ref(), &mut document.root());

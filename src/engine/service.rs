@@ -21,6 +21,9 @@ pub trait Service: Send + Sync {
     /// `protocol`.
     fn listener(self: Arc<Self>, protocol: &Protocol, section: &mut Section<'_>) -> Box<dyn Acceptor>;
 
+    /// What it is, a line each, for who checks a configuration.
+    fn describe(&self) -> Vec<String>;
+
     /// Its cells that are tags when somebody names them.
     fn memory(self: Arc<Self>) -> Option<Arc<dyn Memory>> {
         None

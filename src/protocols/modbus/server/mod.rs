@@ -9,6 +9,8 @@ mod mapped;
 mod raw;
 mod session;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::net::SocketAddr;
@@ -183,6 +185,14 @@ impl Service for Units {
             (_, Transport::Datagram) => Framing::Udp,
         };
         Box::new(ModbusListener { units: self, framing })
+    }
+
+    fn describe(&self) -> Vec<String> {
+        let describe = |unit: &Unit| match &unit.content {
+            Content::Raw(raw) => format!("Modbus unit {}: raw memory, {}", unit.id, raw.lock().describe()),
+            Content::Mapped(mapped) => format!("Modbus unit {}: {} tags", unit.id, mapped.entries()),
+        };
+        self.units.iter().map(describe).collect()
     }
 
     fn memory(self: Arc<Self>) -> Option<Arc<dyn Memory>> {

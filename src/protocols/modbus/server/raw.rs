@@ -142,6 +142,11 @@ impl Raw {
         u32::from(address) < self.area(area).cells.len()
     }
 
+    /// The sizes of its areas, for people.
+    pub(super) fn describe(&self) -> String {
+        AREAS.map(|area| format!("{} {area}s", self.area(area).cells.len())).join(", ")
+    }
+
     /// Carry a request out and write the reply.
     pub(super) fn execute(
         &mut self,
