@@ -15,7 +15,7 @@ pub enum Refusal {
     NoSuchSubscription,
     /// The tag cannot be written.
     ReadOnly,
-    /// A device is written a value, with neither a quality nor a time.
+    /// What a device owns, or a memory holds, is written a value, with neither a quality nor a time.
     ValueOnly,
     /// The tag's type cannot hold the value.
     WrongType(Kind),
@@ -59,7 +59,7 @@ impl fmt::Display for Refusal {
             Refusal::NoSuchTag => f.write_str("no such tag"),
             Refusal::NoSuchSubscription => f.write_str("no such subscription"),
             Refusal::ReadOnly => f.write_str("the tag cannot be written"),
-            Refusal::ValueOnly => f.write_str("a device is written a value, without quality and time"),
+            Refusal::ValueOnly => f.write_str("this tag is written a value, without quality and time"),
             Refusal::WrongType(kind) => {
                 write!(f, "the tag's type is {} and cannot hold the value", kind.as_str())
             }

@@ -149,7 +149,7 @@ fn what_is_refused_reaches_no_device() {
     let asker = rig.connect();
     check(&mut rig, asker, "SET d/out 5", &[OFFLINE]);
     let driver = rig.connect_to(1);
-    let value_only = "ERR bad-request a device is written a value, without quality and time";
+    let value_only = "ERR bad-request this tag is written a value, without quality and time";
     check(&mut rig, asker, "SET d/out 5 good", &[value_only]);
     check(&mut rig, asker, "SET d/out 5 7", &[value_only]);
     check(&mut rig, asker, "SET d/out null bad", &[value_only]);

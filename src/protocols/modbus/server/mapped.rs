@@ -148,11 +148,29 @@ impl Mapped {
         for (area, span) in [request.writes(), request.reads()].into_iter().flatten() {
             self.pieces(area, span).try_for_each(|piece| piece.map(drop))?;
         }
+        self.check_read_besides(cx, request)?;
         let tickets = self.write(cx, request)?;
         if !tickets.is_empty() {
             return Ok(Outcome::Pending(tickets));
         }
         self.put_answer(cx, request, reply).map(|()| Outcome::Done)
+    }
+
+    /// What a request reads besides what it writes must be readable before anything is written.
+    fn check_read_besides(&self, cx: &Context<'_>, request: &Request<'_>) -> Result<(), Exception> {
+        let (Some((area, span)), Some((_, written))) = (request.reads(), request.writes()) else {
+            return Ok(());
+        };
+        let is_written =
+            |cell: &Cell| u32::from(cell.start) < written.end() && cell.end() > u32::from(written.start);
+        for piece in self.pieces(area, span) {
+            if let Piece::Cell(cell, _) = piece? {
+                if !is_written(cell) {
+                    self.show_cell(cx, cell, &mut [0; MOST_BYTES][..2 * usize::from(cell.len)])?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Write the reply to a request that is carried out.
@@ -264,17 +282,25 @@ impl Mapped {
                     let fill = self.fill.expect("only what is filled has gaps").to_be_bytes();
                     out.chunks_exact_mut(2).for_each(|register| register.copy_from_slice(&fill));
                 }
-                Piece::Cell(Cell { holds: Holds::Value(entry), .. }, _) => self.show(cx, *entry, out)?,
-                Piece::Cell(Cell { holds: Holds::Bits(bits), .. }, _) => {
-                    let mut register = 0;
-                    for &(bit, entry) in bits {
-                        register |= u16::from(self.bit(cx, entry)?) << bit;
-                    }
-                    out.copy_from_slice(&register.to_be_bytes());
-                }
+                Piece::Cell(cell, _) => self.show_cell(cx, cell, out)?,
             }
         }
         Ok(())
+    }
+
+    /// Write what a cell of registers shows.
+    fn show_cell(&self, cx: &Context<'_>, cell: &Cell, out: &mut [u8]) -> Result<(), Exception> {
+        match &cell.holds {
+            Holds::Value(entry) => self.show(cx, *entry, out),
+            Holds::Bits(bits) => {
+                let mut register = 0;
+                for &(bit, entry) in bits {
+                    register |= u16::from(self.bit(cx, entry)?) << bit;
+                }
+                out.copy_from_slice(&register.to_be_bytes());
+                Ok(())
+            }
+        }
     }
 
     fn bit(&self, cx: &Context<'_>, entry: usize) -> Result<bool, Exception> {
