@@ -6,12 +6,15 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::host;
 use crate::base::section::{ConfigError, Document, Scalar, Section};
+use crate::drivers::{self, modbus::settings::Fleet};
 use crate::engine::{Acceptor, Protocol, Service, ServiceRow, Transport};
 use crate::protocols::{PROTOCOLS, by_scheme};
 use crate::reactor::KeepAlive;
@@ -28,7 +31,9 @@ pub struct Config {
     pub listeners: Vec<ListenConfig>,
     /// What the listeners of a protocol share, one a protocol that has such a thing.
     pub services: Vec<Arc<dyn Service>>,
-    /// `[[tag]]`, and tags that services show
+    /// `[[device]]`
+    pub fleet: Fleet,
+    /// `[[tag]]`, and tags of devices, and those that services show
     pub tags: Declared,
 }
 
@@ -121,6 +126,9 @@ impl Config {
         let root = document.root();
         let server = root.table("server").map_or_else(ServerConfig::default, server_section);
         let mut tags = tag_sections(&document, root.tables("tag"), &server.tags);
+        let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+        let load = |name: &str| std::fs::read_to_string(folder.join(name));
+        let (fleet, wrong) = drivers::modbus::settings::read(&root, &mut tags, &load);
         let mut services = Services::default();
         services.configure(&root, &mut tags);
         let mut listeners: Vec<ListenConfig> = root
@@ -130,6 +138,7 @@ impl Config {
             .collect();
         root.finish();
         let mut errors = document.errors();
+        errors.extend(wrong);
         let default = [DEFAULT_LISTENER.to_owned()];
         let listen = if listeners.is_empty() && listen.is_empty() { &default } else { listen };
         for url in listen {
@@ -139,7 +148,7 @@ impl Config {
             }
         }
         let services = services.into_vec();
-        if errors.is_empty() { Ok(Config { server, listeners, services, tags }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Config { server, listeners, services, fleet, tags }) } else { Err(errors) }
     }
 }
 
@@ -289,27 +298,8 @@ impl ListenUrl {
             let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.scheme).collect();
             return Err(format!("unknown protocol '{scheme}', expected one of {}", known.join(", ")));
         };
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                let port = port.parse().map_err(|_| {
-                    format!("'{port}' is not a port, expected a number from 0 (any free one) to 65535")
-                })?;
-                (host, port)
-            }
-            _ => (rest, protocol.default_port),
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let found = (host, port).to_socket_addrs().map(Vec::from_iter);
-        match found {
-            Ok(addresses) if !addresses.is_empty() => {
-                Ok(ListenUrl { protocol, addresses, text: text.to_owned() })
-            }
-            Ok(_) => Err(format!("'{host}' has no address")),
-            Err(error) => Err(format!(
-                "'{host}' is no address of this machine ({error}), expected one such as 127.0.0.1 or [::1]"
-            )),
-        }
+        let addresses = host::addresses(rest, protocol.default_port)?;
+        Ok(ListenUrl { protocol, addresses, text: text.to_owned() })
     }
 }
 

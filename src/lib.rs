@@ -8,6 +8,7 @@
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod drivers;
 pub mod engine;
 #[cfg(any(test, feature = "simulation"))]
 pub mod fuzz;

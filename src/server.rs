@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::base::time::{Now, Tick};
 use crate::config::{Config, ListenConfig};
-use crate::engine::{Engine, Listener, Protocol, Settings, declare_system_tags};
+use crate::drivers::{self, modbus::figures::FleetFigures};
+use crate::engine::{Engine, Figures, Listener, Protocol, Settings, declare_system_tags};
 use crate::metrics::Metrics;
 use crate::reactor::{BoundSocket, Clock, Reactor, bind, raise_descriptor_limit};
 use crate::tags::name::TagName;
@@ -83,9 +84,11 @@ impl Server {
         log::info!("{max_connections} connections at most; the descriptor limit is {}", descriptors.limit);
 
         let memories = config.services.iter().filter_map(|service| Arc::clone(service).memory()).collect();
-        let tags = Tags::new(config.server.tags.clone(), Vec::new(), 1).with_memories(memories);
+        let figures = Arc::new(FleetFigures::new(&config.fleet));
+        let tags = Tags::new(config.server.tags.clone(), config.fleet.names, 1).with_memories(memories);
         let tags = Arc::new(tags);
-        declare_system_tags(&tags).map_err(|refusal| StartError::Tag("$server".to_owned(), refusal))?;
+        declare_system_tags(&tags, Some(&*figures))
+            .map_err(|refusal| StartError::Tag("$server".to_owned(), refusal))?;
         let settings = Settings {
             name: config.server.name,
             max_connections,
@@ -98,9 +101,12 @@ impl Server {
         };
         let metrics = Arc::new(Metrics::default());
         let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), metrics, now);
+        engine.compute(Arc::clone(&figures) as Arc<dyn Figures>);
         for tag in config.tags {
             declare(&tags, &mut engine, tag, now)?;
         }
+        drivers::modbus::sessions(config.fleet.lines, &figures, &tags, now.tick)
+            .for_each(|session| engine.house(session));
         for service in config.services {
             service.bind(&tags, now.wall).map_err(|(name, refusal)| StartError::Tag(name, refusal))?;
             if let Some(session) = service.resident() {

@@ -68,7 +68,7 @@ impl Bench {
     /// No tags but the server's own, no connections.
     pub fn new() -> Bench {
         let tags = Arc::new(Tags::new(TagSettings::default(), Vec::new(), 1));
-        declare_system_tags(&tags).expect("there is room for the server's own tags");
+        declare_system_tags(&tags, None).expect("there is room for the server's own tags");
         let protocol = by_scheme("line").expect("the line protocol is in the table");
         let listener = Listener {
             transport: protocol.transport,

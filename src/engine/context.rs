@@ -191,6 +191,9 @@ impl Context<'_> {
         if let Some(owner) = owner {
             return self.order(owner, tag, value.into_value());
         }
+        if let Some((figures, number)) = self.shard.figure(tag) {
+            return figures.write(number, &value).map(|()| Written::Done);
+        }
         let quality = quality.unwrap_or(Quality::Good);
         let listener = self.shard.settings.listener(self.link);
         let of_listener = listener.and_then(|listener| listener.stale_after);
@@ -333,10 +336,19 @@ impl Context<'_> {
     }
 
     /// Drivers: what the device says that a tag is.
-    pub fn report(&mut self, tag: TagId, sample: Sample) {
-        let Sample { value, quality, time } = sample;
-        let value = value.as_input();
+    pub fn report(&mut self, tag: TagId, value: Input<'_>, quality: Quality, time: Timestamp) {
         self.shard.tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
+    }
+
+    /// Drivers: what the device said last of a tag is in doubt.
+    pub fn degrade(&mut self, tag: TagId) {
+        self.shard.tags.degrade_now(tag);
+    }
+
+    /// Let a session live without a peer, for what it has to do by itself; it ends when it closes, or when
+    /// the server stops.
+    pub fn house(&mut self, session: Box<dyn Session>) {
+        self.shard.homeless.push(session);
     }
 
     /// Drivers: what became of an order. Settling one twice, or after the connection that asked is gone, does

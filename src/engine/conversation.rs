@@ -289,8 +289,8 @@ impl Engine {
         }
         link.phase = Phase::Gone;
         self.shard.buffers.give_back(&mut link.output);
-        let (is_resident, is_datagram) = (link.flags.is_resident, link.cuts.is_some());
         let listener = link.listener;
+        let (is_resident, is_datagram) = (link.flags.is_resident, link.cuts.is_some() && listener.is_some());
         if is_resident {
             self.residents -= 1;
         } else if is_datagram {

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use super::Engine;
-use super::connection::{Link, Phase};
+use super::connection::{Connection, Link, Phase};
 use super::session::{ConnKey, Consumed, End, Flow, Wire};
 use crate::security::Rights;
 
@@ -63,7 +63,8 @@ impl Engine {
 
     /// Send what is owed, a datagram at a time; a peer that is closed is forgotten.
     pub(super) fn send_datagrams<W: Wire>(&mut self, index: usize, wire: &mut W) {
-        let link = &mut self.connections[index].link;
+        let Connection { link, serial, .. } = &mut self.connections[index];
+        let serial = *serial;
         if link.phase == Phase::Producing {
             // How the reply is cut is known when all of it is. Who is starved is resumed when there is
             // memory.
@@ -72,14 +73,19 @@ impl Engine {
             }
             return;
         }
+        let key = ConnKey { index: index as u32, serial };
         let cuts = link.cuts.as_mut().expect("asked for peers that send datagrams only");
-        let listener = usize::from(link.listener.expect("such peers have come to a listener"));
         cuts.0.push(link.output.len());
         let mut begin = 0;
         for end in cuts.0.drain(..) {
             if begin < end {
                 let datagram = &link.output[begin..end];
-                if wire.send_to(listener, link.peer, datagram).is_ok() {
+                let sent = match link.listener {
+                    Some(listener) => wire.send_to(usize::from(listener), link.peer, datagram),
+                    // One of ours, with a socket of its own.
+                    None => wire.send(key, datagram).map(drop),
+                };
+                if sent.is_ok() {
                     self.shard.metrics.bytes_out.add(datagram.len() as u64);
                 }
             }

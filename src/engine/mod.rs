@@ -46,7 +46,7 @@ pub use session::{
     Wire,
 };
 pub use shard::{Listener, Settings};
-pub use system::declare_system_tags;
+pub use system::{Figures, declare_system_tags};
 
 use buffers::Buffers;
 use connection::{Connection, Link, Phase};
@@ -146,6 +146,7 @@ impl Engine {
                 stale: Timers::default(),
                 turns: TurnTimes::default(),
                 dials: Dials::default(),
+                homeless: Vec::new(),
                 settings,
             },
             connections: Slab::new(),
@@ -184,6 +185,11 @@ impl Engine {
     /// The counters of this shard.
     pub fn metrics(&self) -> &Metrics {
         &self.shard.metrics
+    }
+
+    /// Compute these tags when they are read; they were declared with the server's own.
+    pub fn compute(&mut self, figures: Arc<dyn Figures>) {
+        self.shard.system.figures = Some(figures);
     }
 
     /// A value of a declared tag with `stale_after` begins to age: the configuration gave it one.
@@ -280,6 +286,9 @@ impl Engine {
         let now = self.shard.now.tick;
         let mut link = Link::new(dial.to.address, None, now);
         link.phase = Phase::Dialling;
+        if dial.to.transport == Transport::Datagram {
+            link.cuts = Some(Box::default());
+        }
         link.stalled_since = now + Duration::from_millis(DIAL_MS);
         self.shard.metrics.connections.add(1);
         let key = self.insert(link, dial.session);
@@ -338,6 +347,9 @@ impl Engine {
     /// due if nothing happens before; `Tick::NEVER` if none is.
     pub fn end<W: Wire>(&mut self, wire: &mut W) -> Tick {
         self.run_errands(wire);
+        while let Some(session) = self.shard.homeless.pop().filter(|_| !self.stopping) {
+            self.house(session);
+        }
         self.resume_waiting(wire);
         self.deal_changes();
         self.flush(wire);

@@ -188,7 +188,7 @@ impl Rig {
         let now = Rig::clocks(0);
         let memory = service.clone().and_then(|service| service.memory());
         let tags = Arc::new(Tags::new(rig.tags, rig.owners, 1).with_memories(memory.into_iter().collect()));
-        declare_system_tags(&tags).unwrap();
+        declare_system_tags(&tags, None).unwrap();
         for tag in declared {
             tags.declare(TagName::parse(&tag.name).unwrap(), tag.declaration, now.wall).unwrap();
         }

@@ -226,8 +226,10 @@ pub enum Transport {
 /// Where a connection of ours goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// By TCP.
+    /// The peer's address.
     pub address: SocketAddr,
+    /// What carries it there. By datagrams a connection is made at once, whoever may hear it.
+    pub transport: Transport,
     /// From this address of ours; the system chooses where there is none.
     pub from: Option<IpAddr>,
 }

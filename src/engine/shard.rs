@@ -9,7 +9,7 @@ use super::buffers::Buffers;
 use super::connection::{Link, Subscriber};
 use super::dials::Dials;
 use super::pending_writes::{PendingWrites, Ticket, WriteOrder};
-use super::session::{Acceptor, ConnKey, Transport};
+use super::session::{Acceptor, ConnKey, Session, Transport};
 use super::system::SystemTags;
 use crate::base::time::{Now, Tick};
 use crate::base::timers::Timers;
@@ -103,6 +103,8 @@ pub(super) struct Shard {
     pub(super) turns: TurnTimes,
     /// Connections to be made.
     pub(super) dials: Dials,
+    /// Sessions without a peer that have no place yet.
+    pub(super) homeless: Vec<Box<dyn Session>>,
 }
 
 impl Shard {

@@ -1,12 +1,13 @@
 //! The server's own tags, `$server/…`: computed when read, and once a second while somebody subscribes to
 //! them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::shard::Shard;
-use crate::base::time::{Tick, Timestamp};
+use crate::base::time::{Now, Tick, Timestamp};
 use crate::tags::name::TagName;
-use crate::tags::value::{Kind, Quality, Sample, Value};
+use crate::tags::value::{Input, Kind, Quality, Sample, Value};
 use crate::tags::{Access, Declaration, Refusal, TagId, Tags, Write};
 
 /// How often subscribers are told.
@@ -79,14 +80,31 @@ const SYSTEM_TAGS: &[SystemTag] = &[
     }),
 ];
 
-/// When the server's tags are refreshed next.
+/// Further tags that are computed when read: the server's own, of what runs in it.
+pub trait Figures: Send + Sync {
+    /// How many.
+    fn len(&self) -> usize;
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The name of one, and what is declared of it.
+    fn declare(&self, number: usize) -> (String, Declaration);
+    /// Its value.
+    fn value(&self, number: usize, now: Now) -> Value;
+    /// Somebody writes it, where that is declared.
+    fn write(&self, number: usize, value: &Input<'_>) -> Result<(), Refusal>;
+}
+
+/// When the server's tags are refreshed next, and what is computed besides.
 #[derive(Default)]
 pub(super) struct SystemTags {
     due: Option<Tick>,
+    pub(super) figures: Option<Arc<dyn Figures>>,
 }
 
 /// Declare the server's own tags; they must be the first.
-pub fn declare_system_tags(tags: &Tags) -> Result<(), Refusal> {
+pub fn declare_system_tags(tags: &Tags, figures: Option<&dyn Figures>) -> Result<(), Refusal> {
     for (row, tag) in SYSTEM_TAGS.iter().enumerate() {
         let name = TagName::parse(tag.name).expect("the table's names are names");
         let declaration = Declaration {
@@ -99,14 +117,32 @@ pub fn declare_system_tags(tags: &Tags) -> Result<(), Refusal> {
         let id = tags.declare(name, declaration, Timestamp(0))?;
         assert_eq!(id.0 as usize, row, "the server's own tags are declared first");
     }
+    for number in 0..figures.map_or(0, Figures::len) {
+        let (name, declaration) = figures.expect("there are some").declare(number);
+        let name = TagName::parse(&name).expect("the names of figures are names");
+        tags.declare(name, declaration, Timestamp(0))?;
+    }
     Ok(())
 }
 
 impl Shard {
     /// The sample of one of the server's own tags as it is now.
     pub(super) fn system_sample(&self, tag: TagId) -> Option<Sample> {
-        let row = SYSTEM_TAGS.get(tag.0 as usize)?;
-        Some(Sample { value: (row.value)(self), quality: Quality::Good, time: self.now.wall })
+        let value = match SYSTEM_TAGS.get(tag.0 as usize) {
+            Some(row) => (row.value)(self),
+            None => {
+                let (figures, number) = self.figure(tag)?;
+                figures.value(number, self.now)
+            }
+        };
+        Some(Sample { value, quality: Quality::Good, time: self.now.wall })
+    }
+
+    /// If the tag is computed from figures, which of them.
+    pub(super) fn figure(&self, tag: TagId) -> Option<(&dyn Figures, usize)> {
+        let figures = self.system.figures.as_deref()?;
+        let number = (tag.0 as usize).checked_sub(SYSTEM_TAGS.len())?;
+        (number < figures.len()).then_some((figures, number))
     }
 
     /// Refresh the server's own tags if that is due. Says when it is due again: never, where nobody
@@ -125,11 +161,12 @@ impl Shard {
     /// Put the server's own tags into the table, so that subscribers are told of changes.
     pub(super) fn refresh_system_tags(&mut self) {
         self.system.due = Some(self.now.tick + PERIOD);
-        for (row, tag) in SYSTEM_TAGS.iter().enumerate() {
-            let (value, time) = ((tag.value)(self), self.now.wall);
+        let figures = self.system.figures.as_ref().map_or(0, |figures| figures.len());
+        for number in 0..SYSTEM_TAGS.len() + figures {
+            let tag = TagId(number as u32);
+            let Sample { value, quality, time } = self.system_sample(tag).expect("one of the server's own");
             let value = value.as_input();
-            let write = Write { value, quality: Quality::Good, time, source: None, stale_at: Tick::NEVER };
-            self.tags.store(TagId(row as u32), write);
+            self.tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
         }
     }
 }

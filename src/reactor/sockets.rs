@@ -2,15 +2,19 @@
 //! for each listener that gets datagrams.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
+use mio::event::Source;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::engine::{ConnKey, End, Endpoint, Wire};
+use crate::engine::{ConnKey, End, Endpoint, Transport, Wire};
+
+/// Of what a device sends: far more than a frame.
+const LONGEST_DATAGRAM: usize = 2 * 1024;
 
 pub(super) struct Sockets {
     registry: Registry,
@@ -26,6 +30,8 @@ enum Stream {
     Open(TcpStream),
     /// We wait for the first event, which tells whether it is connected.
     Dialling(ConnKey, TcpStream),
+    /// One peer's datagrams; the key, until the first event.
+    Datagrams(Option<ConnKey>, UdpSocket),
 }
 
 struct Udp {
@@ -47,7 +53,7 @@ impl Sockets {
         Ok(())
     }
 
-    fn register(&self, key: ConnKey, stream: &mut TcpStream) -> io::Result<()> {
+    fn register(&self, key: ConnKey, stream: &mut impl Source) -> io::Result<()> {
         let token = Token(key.index as usize);
         self.registry.register(stream, token, Interest::READABLE | Interest::WRITABLE)
     }
@@ -70,17 +76,18 @@ impl Sockets {
         std::mem::take(&mut self.closed)
     }
 
-    fn stream(&mut self, key: ConnKey) -> &mut TcpStream {
-        match self.streams.get_mut(key.index as usize) {
-            Some(Some(Stream::Open(stream))) => stream,
-            _ => panic!("the engine uses a connection between its accept (or dial) and its close"),
-        }
+    fn stream(&mut self, key: ConnKey) -> &mut Stream {
+        let stream = self.streams.get_mut(key.index as usize).and_then(Option::as_mut);
+        stream.expect("the engine uses a connection between its accept (or dial) and its close")
     }
 
     /// An event came for the stream at `index`: if that is one of ours which was being connected, how it
     /// went.
     pub(super) fn dialled(&mut self, index: u32) -> Option<(ConnKey, Result<(), ErrorKind>)> {
         let place = self.streams.get_mut(index as usize)?;
+        if let Some(Stream::Datagrams(key, _)) = place {
+            return key.take().map(|key| (key, Ok(())));
+        }
         let Some(Stream::Dialling(key, stream)) = place else { return None };
         let key = *key;
         let result = match stream.take_error() {
@@ -159,6 +166,17 @@ impl Sockets {
     }
 
     fn begin(&mut self, key: ConnKey, to: Endpoint) -> io::Result<()> {
+        if to.transport == Transport::Datagram {
+            let any = match to.address {
+                SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+                SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+            };
+            let mut socket = UdpSocket::bind(SocketAddr::new(to.from.unwrap_or(any), 0))?;
+            socket.connect(to.address)?;
+            self.register(key, &mut socket)?;
+            self.put(key, Stream::Datagrams(Some(key), socket));
+            return Ok(());
+        }
         let mut stream = match to.from {
             None => TcpStream::connect(to.address)?,
             Some(from) => connect_from(from, to.address)?,
@@ -181,6 +199,20 @@ fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
+/// What has come from one peer, one datagram behind the other: a frame does not go beyond its datagram, so
+/// whoever reads them finds them apart.
+fn receive_all(socket: &UdpSocket, into: &mut [u8]) -> io::Result<usize> {
+    let mut bytes = 0;
+    while into.len() - bytes >= LONGEST_DATAGRAM {
+        match retried(|| socket.recv(&mut into[bytes..])) {
+            Ok(count) => bytes += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && bytes > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
 fn retried(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -192,13 +224,17 @@ fn retried(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 
 impl Wire for Sockets {
     fn recv(&mut self, conn: ConnKey, into: &mut [u8]) -> io::Result<usize> {
-        let stream = self.stream(conn);
-        retried(|| stream.read(into))
+        match self.stream(conn) {
+            Stream::Open(stream) | Stream::Dialling(_, stream) => retried(|| stream.read(into)),
+            Stream::Datagrams(_, socket) => receive_all(socket, into),
+        }
     }
 
     fn send(&mut self, conn: ConnKey, bytes: &[u8]) -> io::Result<usize> {
-        let stream = self.stream(conn);
-        retried(|| stream.write(bytes))
+        match self.stream(conn) {
+            Stream::Open(stream) | Stream::Dialling(_, stream) => retried(|| stream.write(bytes)),
+            Stream::Datagrams(_, socket) => retried(|| socket.send(bytes)),
+        }
     }
 
     fn send_to(&mut self, listener: usize, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
@@ -214,14 +250,16 @@ impl Wire for Sockets {
     }
 
     fn finish(&mut self, conn: ConnKey) {
-        // It fails where the peer is gone already, which the next read tells.
-        let _ = self.stream(conn).shutdown(Shutdown::Write);
+        if let Stream::Open(stream) = self.stream(conn) {
+            // It fails where the peer is gone already, which the next read tells.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
     }
 
     fn close(&mut self, conn: ConnKey, why: End) {
-        if why == End::Aborted {
+        if let (End::Aborted, Stream::Open(stream)) = (why, self.stream(conn)) {
             // Makes a reset of it; where it fails, the connection ends less rudely.
-            let _ = SockRef::from(&*self.stream(conn)).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
         }
         // Closing a descriptor takes it out of the poll.
         if let Some(stream) = self.streams.get_mut(conn.index as usize) {

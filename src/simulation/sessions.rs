@@ -11,7 +11,7 @@ use super::random::Random;
 use super::record::Book;
 use crate::base::time::{Tick, Timestamp};
 use crate::engine::{Consumed, Context, End, Endpoint, Flow, Session, Ticket, WriteOrder};
-use crate::tags::value::{Quality, Sample, Value};
+use crate::tags::value::{Quality, Value};
 use crate::tags::{OwnerId, Refusal, TagId};
 
 /// How long a driver waits for its device's answer.
@@ -49,7 +49,7 @@ impl Driver {
         let result = if verb == Some("A") {
             let (tag, value) = number().zip(number()).expect("a confirmed order says what was written");
             let (value, time) = (Value::Int(value as i64), cx.now().wall);
-            cx.report(TagId(tag as u32), Sample { value, quality: Quality::Good, time });
+            cx.report(TagId(tag as u32), value.as_input(), Quality::Good, time);
             Ok(())
         } else {
             Err(Refusal::Device { reason: "the device says no", code: None })

@@ -18,7 +18,9 @@ use super::sessions::{Driver, EPOCH, Reporter};
 use super::watched::{address_of, watched};
 use crate::base::section::Document;
 use crate::base::time::{Now, Tick, Timestamp};
-use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, declare_system_tags};
+use crate::engine::{
+    ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Transport, declare_system_tags,
+};
 use crate::protocols::by_scheme;
 use crate::security::Grants;
 use crate::tags::name::{Pattern, TagName};
@@ -117,7 +119,7 @@ impl World {
         let plan = &self.plan;
         let owners = if plan.polled { vec!["plc0".into()] } else { Vec::new() };
         let tags = Arc::new(Tags::new(TagSettings { max_tags: 1_000, ..TagSettings::default() }, owners, 1));
-        declare_system_tags(&tags).expect("the table is empty");
+        declare_system_tags(&tags, None).expect("the table is empty");
         if plan.polled {
             let each = |operator| (0..POLLED_TAGS_EACH).map(move |number| polled_tag(operator, number));
             for name in (0..plan.operators).flat_map(each).chain(["udp/polled".to_owned()]) {
@@ -185,11 +187,15 @@ impl World {
         }
         if plan.polled {
             let address = device_address(self.add_peer("plc0".to_owned(), Box::new(Plc::default())));
-            let driver =
-                Driver::new(0, Endpoint { address, from: None }, self.book.clone(), self.random.fork());
+            let driver = Driver::new(
+                0,
+                Endpoint { address, from: None, transport: Transport::Stream },
+                self.book.clone(),
+                self.random.fork(),
+            );
             self.hosts[0].engine.dial_at(
                 Tick::from_micros(100),
-                Endpoint { address, from: None },
+                Endpoint { address, from: None, transport: Transport::Stream },
                 Box::new(driver),
             );
             self.net.call_turn(0, 100);
@@ -214,7 +220,7 @@ impl World {
     fn add_reporter(&mut self) {
         let client = Arc::new(Mutex::new(Client::new("rep0".to_owned(), self.book.clone())));
         self.reporters.push(Arc::clone(&client));
-        let to = Endpoint { address: host_address(0), from: None };
+        let to = Endpoint { address: host_address(0), from: None, transport: Transport::Stream };
         let reporter = Reporter {
             to,
             book: self.book.clone(),

@@ -381,6 +381,11 @@ impl Tags {
         }
     }
 
+    /// Let a value turn uncertain, whoever wrote it.
+    pub fn degrade_now(&self, tag: TagId) {
+        self.doubt(tag, self.table.lock(tag));
+    }
+
     fn doubt(&self, tag: TagId, mut slot: MutexGuard<'_, Slot>) {
         if slot.quality == Quality::Good {
             slot.quality = Quality::Uncertain;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::Now;
-use crate::engine::{Endpoint, Engine, Settings};
+use crate::engine::{Endpoint, Engine, Settings, Transport};
 use crate::reactor::{Clock, Course, Reactor};
 use crate::tags::{TagSettings, Tags};
 
@@ -42,7 +42,7 @@ pub(super) fn endpoint(server: SocketAddr, number: usize) -> Endpoint {
         }
         _ => None,
     };
-    Endpoint { address: server, from }
+    Endpoint { address: server, from, transport: Transport::Stream }
 }
 
 /// An engine that nobody can connect to: its sessions are those that it dials.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::base::time::Timestamp;
 use crate::tags::name::TagName;
-use crate::tags::value::{Input, Kind, Limits, Number, Quality, Sample};
+use crate::tags::value::{Input, Kind, Limits, Number, Quality};
 use crate::tags::{Access, Declaration, OwnerId};
 
 use super::*;
@@ -18,8 +18,7 @@ struct Driver {
 
 impl Driver {
     fn report(cx: &mut Context<'_>, order: &WriteOrder) {
-        let sample = Sample { value: order.value.clone(), quality: Quality::Good, time: Timestamp(7) };
-        cx.report(order.tag, sample);
+        cx.report(order.tag, order.value.as_input(), Quality::Good, Timestamp(7));
     }
 }
 
@@ -285,7 +284,7 @@ impl Session for Dialler {
 }
 
 fn endpoint() -> Endpoint {
-    Endpoint { address: "10.0.0.2:502".parse().unwrap(), from: None }
+    Endpoint { address: "10.0.0.2:502".parse().unwrap(), from: None, transport: Transport::Stream }
 }
 
 #[test]

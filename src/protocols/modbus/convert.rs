@@ -195,13 +195,20 @@ pub enum Unreadable {
     NotText,
 }
 
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Unreadable {
+    /// For people. It does not borrow, so that it can be a reason that is kept.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Unreadable::Digit => "a BCD digit in the registers is above 9",
             Unreadable::TooLarge => "the number in the registers is beyond 64 bits with a sign",
             Unreadable::NotText => "the text in the registers is not UTF-8",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

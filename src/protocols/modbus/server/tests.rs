@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::engine::rig::{Rig, RigSettings};
 use crate::engine::{Acceptor, ConnKey, Consumed, Context, Flow, Session, WriteOrder};
-use crate::tags::value::{Kind, Limits, Number, Quality, Sample, Value};
+use crate::tags::value::{Kind, Limits, Number, Quality, Value};
 use crate::tags::{Declaration, Declared, DeclaredTag, OwnerId, Refusal};
 
 /// `+` confirms the oldest order and reports its value; `-` refuses it with exception 6; `?` does not answer.
@@ -27,8 +27,7 @@ impl Session for Device {
             let order = self.orders.pop_front().expect("an order to answer");
             let result = match answer {
                 b'+' => {
-                    let sample = Sample { value: order.value, quality: Quality::Good, time: cx.now().wall };
-                    cx.report(order.tag, sample);
+                    cx.report(order.tag, order.value.as_input(), Quality::Good, cx.now().wall);
                     Ok(())
                 }
                 b'-' => Err(Refusal::Device { reason: "busy", code: Some(6) }),

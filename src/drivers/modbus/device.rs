@@ -1,0 +1,440 @@
+//! One device: what is to be asked of it next, and what its answers and its silence mean for its tags.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::figures::{DeviceFigures, Reason, State};
+use super::places::Block;
+use super::quarantine::{Quarantine, Verdict};
+use super::settings::DeviceSettings;
+use super::writing::{Order, Writing};
+use crate::base::time::Tick;
+use crate::drivers::breaker::{Breaker, Permit};
+use crate::drivers::round_trip::RoundTrip;
+use crate::drivers::schedule::Schedule;
+use crate::engine::Context;
+use crate::protocols::modbus::{Bits, Exception, Registers, Response};
+use crate::tags::value::{Input, Quality};
+use crate::tags::{Refusal, TagId};
+
+/// Without `stale_after`, a value is too old after so many rates.
+const STALE_AFTER_RATES: u32 = 3;
+
+pub(super) struct Device {
+    pub(super) settings: DeviceSettings,
+    pub(super) figures: Arc<DeviceFigures>,
+    pub(super) breaker: Breaker,
+    pub(super) round_trip: RoundTrip,
+    /// Its points' tags are consecutive.
+    first_tag: TagId,
+    quarantine: Quarantine,
+    schedule: Schedule,
+    /// Requests of the scans that run, which are not sent yet.
+    reads: VecDeque<Read>,
+    /// Requests of each group's scan that are not settled.
+    unsettled: Vec<u16>,
+    /// How often all scans were given up.
+    epoch: u32,
+    orders: VecDeque<Order>,
+    /// The next step of the order that is being carried out.
+    next_step: Option<Box<Writing>>,
+    /// An order is being carried out: the next one waits for it.
+    pub(super) is_writing: bool,
+    /// When each point was read last.
+    read_at: Box<[Tick]>,
+    /// When some good point may be too old.
+    stale_at: Tick,
+    /// Points that were written, and when that was confirmed: what was asked for before says nothing of them.
+    written: Vec<(usize, Tick)>,
+}
+
+/// A request that reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Read {
+    pub(super) block: Block,
+    /// How often it may be sent again.
+    tries_left: u8,
+    /// Given up together with its scan, it settles nothing any more.
+    epoch: u32,
+}
+
+/// What a device wants to send next.
+pub(super) enum Ask {
+    Read(Read),
+    Write(Box<Writing>),
+}
+
+impl Device {
+    pub(super) fn new(
+        settings: DeviceSettings,
+        figures: Arc<DeviceFigures>,
+        first_tag: TagId,
+        now: Tick,
+    ) -> Device {
+        let model = &settings.model;
+        Device {
+            figures,
+            // As many as a poll of one request uses up, twice: one lost packet is no death.
+            breaker: Breaker::new(2 * (u32::from(settings.retries) + 1)),
+            round_trip: RoundTrip::new(settings.timeout),
+            first_tag,
+            quarantine: Quarantine::new(Arc::clone(&model.plan)),
+            schedule: Schedule::new(settings.owner.0.into(), &model.rates, now),
+            reads: VecDeque::new(),
+            unsettled: vec![0; model.rates.len()],
+            epoch: 0,
+            orders: VecDeque::new(),
+            next_step: None,
+            is_writing: false,
+            read_at: vec![Tick::default(); model.points.len()].into(),
+            stale_at: Tick::NEVER,
+            written: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Somebody wants a tag of it written.
+    pub(super) fn on_order(&mut self, cx: &mut Context<'_>, order: Order) {
+        let refusal = if !self.breaker.is_closed() || !self.figures.is_enabled() {
+            Some(Refusal::Offline)
+        } else {
+            Writing::begin(&self.settings, &order).err()
+        };
+        match refusal {
+            Some(refusal) => cx.settle(order.ticket, Err(refusal)),
+            None => self.orders.push_back(order),
+        }
+    }
+
+    /// The point that a tag shows, if it is one of this device's.
+    pub(super) fn point_of(&self, tag: TagId) -> Option<usize> {
+        let point = tag.0.checked_sub(self.first_tag.0)? as usize;
+        (point < self.settings.model.points.len()).then_some(point)
+    }
+
+    fn tag_of(&self, point: usize) -> TagId {
+        TagId(self.first_tag.0 + point as u32)
+    }
+
+    /// The next write, if there is one that may be sent.
+    pub(super) fn next_write(&mut self, cx: &mut Context<'_>) -> Option<Ask> {
+        if let Some(step) = self.next_step.take() {
+            return Some(Ask::Write(step));
+        }
+        let now = cx.now().tick;
+        while let Some(order) = self.orders.front() {
+            if order.since + self.settings.write_expiry > now {
+                break;
+            }
+            let expired = self.orders.pop_front().expect("it was looked at");
+            cx.settle(expired.ticket, Err(Refusal::Offline));
+        }
+        if self.is_writing || self.breaker.permit(now) != Permit::All {
+            return None;
+        }
+        let order = self.orders.pop_front()?;
+        let writing = Writing::begin(&self.settings, &order).expect("it was tried when it came");
+        self.is_writing = true;
+        Some(Ask::Write(Box::new(writing)))
+    }
+
+    /// The next read: of a scan that runs, or of one that is due.
+    pub(super) fn next_read(&mut self, now: Tick) -> Option<Ask> {
+        if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::All {
+            return None;
+        }
+        while self.reads.is_empty() {
+            let group = self.schedule.pop_due(now)?;
+            for block in self.quarantine.on_scan(group) {
+                self.reads.push_back(Read { block, tries_left: self.settings.retries, epoch: self.epoch });
+            }
+            self.unsettled[usize::from(group)] = self.reads.len() as u16;
+            self.try_more(group, now);
+            if self.unsettled[usize::from(group)] == 0 {
+                self.finish_scan(group, now);
+            }
+        }
+        self.reads.pop_front().map(Ask::Read)
+    }
+
+    /// The one request that may tell whether a silent device answers again.
+    pub(super) fn probe(&mut self, now: Tick) -> Option<Ask> {
+        if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::Probe {
+            return None;
+        }
+        let block = *self.settings.model.plan.blocks().first()?;
+        self.breaker.on_probe();
+        // No scan waits for it.
+        Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
+    }
+
+    /// When it wants something next, besides what is queued already.
+    pub(super) fn next_due(&self) -> Tick {
+        if !self.figures.is_enabled() {
+            return self.stale_at;
+        }
+        let poll = if self.breaker.is_closed() { self.schedule.next_due() } else { None };
+        let expiry = self.orders.front().map(|order| order.since + self.settings.write_expiry);
+        [poll, expiry, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
+    }
+
+    /// Whether something could be sent to it now.
+    pub(super) fn has_work(&self) -> bool {
+        self.next_step.is_some() || !self.reads.is_empty() || (!self.orders.is_empty() && !self.is_writing)
+    }
+
+    /// The device answered a read, which was sent at that time.
+    pub(super) fn on_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: Read,
+        response: &Response<'_>,
+        sent: Tick,
+        was_probe: bool,
+    ) {
+        let model = Arc::clone(&self.settings.model);
+        for found in model.plan.found(&read.block) {
+            if self.written.iter().any(|(point, confirmed)| *point == found.point && sent < *confirmed) {
+                continue;
+            }
+            let point = &model.points[found.point];
+            let value = match response {
+                Response::ReadCoils(bits) | Response::ReadDiscretes(bits) => Ok(bit(*bits, found.offset)),
+                Response::ReadHoldings(registers) | Response::ReadInputs(registers) => {
+                    let part = registers.part(found.offset, point.quantity());
+                    point.value(part.expect("a block reads all registers of its points"))
+                }
+                _ => unreachable!("the response fits its request, which reads"),
+            };
+            self.report(cx, found.point, value);
+        }
+        // No request that is under way was sent longer ago than the timeout.
+        let (now, timeout) = (cx.now().tick, self.settings.timeout);
+        self.written.retain(|(_, confirmed)| now - *confirmed <= timeout);
+        if !was_probe {
+            self.quarantine.on_read(&read.block);
+            self.settle_read(read, now);
+        }
+    }
+
+    /// The device refused a read.
+    pub(super) fn on_read_refused(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: Read,
+        why: Exception,
+        was_probe: bool,
+    ) {
+        self.figures.exceptions.add(1);
+        if was_probe {
+            return;
+        }
+        let now = cx.now().tick;
+        let is_passing = matches!(why, Exception::Acknowledge | Exception::ServerDeviceBusy);
+        if is_passing && read.tries_left > 0 && read.epoch == self.epoch {
+            read.tries_left -= 1;
+            self.reads.push_back(read);
+            return;
+        }
+        let verdict = match why {
+            Exception::IllegalDataAddress => self.quarantine.on_refused(&read.block, now),
+            _ => Verdict::Open,
+        };
+        let is_bad = match (why, verdict) {
+            (Exception::IllegalDataAddress, Verdict::Bad | Verdict::Unit) => true,
+            (Exception::IllegalDataAddress, Verdict::Open) => false,
+            // Whatever else it says, it says of these points, and again with each scan.
+            _ => !is_passing,
+        };
+        self.doubt(cx, read.block, Reason::Exception(why.code()), is_bad);
+        let bad = self.quarantine.bad().count();
+        self.figures.quarantined.set(bad as u64);
+        self.settle_read(read, now);
+    }
+
+    /// A read was not answered in time. It is sent again if it may be; otherwise its tags are in doubt.
+    pub(super) fn on_read_unanswered(&mut self, cx: &mut Context<'_>, mut read: Read, was_probe: bool) {
+        self.round_trip.on_timeout();
+        if was_probe {
+            return;
+        }
+        if read.epoch == self.epoch && read.tries_left > 0 {
+            read.tries_left -= 1;
+            self.reads.push_front(read);
+            return;
+        }
+        self.doubt(cx, read.block, Reason::Timeout, false);
+        self.settle_read(read, cx.now().tick);
+    }
+
+    fn settle_read(&mut self, read: Read, now: Tick) {
+        if read.epoch != self.epoch {
+            return;
+        }
+        let group = read.block.group;
+        let unsettled = &mut self.unsettled[usize::from(group)];
+        *unsettled = unsettled.saturating_sub(1);
+        self.try_more(group, now);
+        if self.unsettled[usize::from(group)] == 0 {
+            self.finish_scan(group, now);
+        }
+    }
+
+    /// What is to be learned in this scan.
+    fn try_more(&mut self, group: u16, now: Tick) {
+        if let Some(block) = self.quarantine.next_trial(group, now) {
+            self.reads.push_back(Read { block, tries_left: 0, epoch: self.epoch });
+            self.unsettled[usize::from(group)] += 1;
+        }
+    }
+
+    fn finish_scan(&mut self, group: u16, now: Tick) {
+        self.schedule.on_done(group, now);
+        self.figures.overruns.set(self.schedule.overruns());
+        let read = self.read_at.iter().enumerate();
+        let polled = read.filter(|(point, _)| !matches!(self.figures.reason(*point), Reason::Exception(_)));
+        self.figures.set_oldest(polled.map(|(_, at)| *at).min().unwrap_or(now));
+    }
+
+    /// A point has this value, or registers without meaning.
+    pub(super) fn report(
+        &mut self,
+        cx: &mut Context<'_>,
+        point: usize,
+        value: Result<Input<'static>, &'static str>,
+    ) {
+        let (now, tag) = (cx.now(), self.tag_of(point));
+        let settings = &self.settings.model.points[point];
+        let value = match value {
+            Ok(value) => value,
+            Err(_) => {
+                cx.report(tag, Input::Null, Quality::Bad, now.wall);
+                return self.figures.set_reason(point, Reason::Unreadable);
+            }
+        };
+        let told = settings.deadband.map(|band| (band, cx.read(tag).value));
+        match told {
+            Some((band, told)) if band.holds(&told.as_input(), &value) => {
+                cx.report(tag, told.as_input(), Quality::Good, now.wall);
+            }
+            _ => cx.report(tag, value, Quality::Good, now.wall),
+        }
+        self.read_at[point] = now.tick;
+        self.stale_at = self.stale_at.min(now.tick + self.stale_after(settings.rate));
+        self.figures.set_reason(point, Reason::None);
+    }
+
+    /// A write was confirmed.
+    pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
+        self.report(cx, point, Ok(value));
+        self.written.retain(|(written, _)| *written != point);
+        self.written.push((point, cx.now().tick));
+    }
+
+    /// An order goes on with another request.
+    pub(super) fn go_on(&mut self, step: Box<Writing>) {
+        self.next_step = Some(step);
+    }
+
+    fn stale_after(&self, rate: Duration) -> Duration {
+        self.settings.stale_after.unwrap_or(STALE_AFTER_RATES * rate)
+    }
+
+    /// The points of a block are not known now.
+    fn doubt(&mut self, cx: &mut Context<'_>, block: Block, reason: Reason, is_bad: bool) {
+        let model = Arc::clone(&self.settings.model);
+        for found in model.plan.found(&block) {
+            self.doubt_point(cx, found.point, reason, is_bad);
+        }
+    }
+
+    fn doubt_point(&mut self, cx: &mut Context<'_>, point: usize, reason: Reason, is_bad: bool) {
+        if is_bad {
+            cx.report(self.tag_of(point), Input::Null, Quality::Bad, cx.now().wall);
+        } else {
+            cx.degrade(self.tag_of(point));
+        }
+        // What a device refuses is more than that it is not there now.
+        if !matches!(self.figures.reason(point), Reason::Exception(_))
+            || matches!(reason, Reason::Exception(_))
+        {
+            self.figures.set_reason(point, reason);
+        }
+    }
+
+    /// Let what was not read for too long turn uncertain.
+    pub(super) fn expire(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now().tick;
+        if self.stale_at > now {
+            return;
+        }
+        self.stale_at = Tick::NEVER;
+        for point in 0..self.read_at.len() {
+            if self.figures.reason(point) != Reason::None {
+                continue;
+            }
+            let at = self.read_at[point] + self.stale_after(self.settings.model.points[point].rate);
+            if at <= now {
+                self.doubt_point(cx, point, Reason::Stale, false);
+            } else {
+                self.stale_at = self.stale_at.min(at);
+            }
+        }
+    }
+
+    /// It cannot be asked any more, for now: all of its tags are in doubt, and orders that were not sent
+    /// never will be.
+    pub(super) fn give_up(&mut self, cx: &mut Context<'_>, state: State, reason: Reason) {
+        self.figures.set_state(state);
+        for point in 0..self.read_at.len() {
+            self.doubt_point(cx, point, reason, false);
+        }
+        for order in self.orders.drain(..) {
+            cx.settle(order.ticket, Err(Refusal::Offline));
+        }
+        if let Some(step) = self.next_step.take() {
+            // Part of it has reached the device.
+            cx.settle(step.ticket(), Err(Refusal::Timeout));
+            self.is_writing = false;
+        }
+        self.reads.clear();
+        self.epoch = self.epoch.wrapping_add(1);
+        let now = cx.now().tick;
+        for group in 0..self.unsettled.len() {
+            if std::mem::take(&mut self.unsettled[group]) > 0 {
+                self.schedule.on_done(group as u16, now);
+            }
+        }
+    }
+
+    /// There is a new connection.
+    pub(super) fn on_connected(&mut self, now: Tick) {
+        self.figures.set_state(State::Connecting);
+        self.breaker.on_reconnect(now);
+        self.quarantine.on_reconnect();
+        self.is_writing = false;
+        self.written.clear();
+    }
+
+    /// It has answered something.
+    pub(super) fn on_answer(&mut self) {
+        self.breaker.on_reply();
+        self.figures.set_state(State::Online);
+        if let Some(smoothed) = self.round_trip.smoothed() {
+            self.figures.rtt_us.set(smoothed.as_micros() as u64);
+        }
+    }
+}
+
+fn bit(bits: Bits<'_>, at: u16) -> Input<'static> {
+    Input::Bool(bits.get(at).expect("a block reads all bits of its points"))
+}
+
+/// Registers of a reply that reads some.
+pub(super) fn registers<'a>(response: &Response<'a>) -> Option<Registers<'a>> {
+    match response {
+        Response::ReadHoldings(registers) | Response::ReadInputs(registers) => Some(*registers),
+        _ => None,
+    }
+}

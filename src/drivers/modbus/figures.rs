@@ -1,0 +1,317 @@
+//! How devices are, as `$device/<name>/…` shows it: written by the line that polls them, read by anybody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+
+use super::settings::Fleet;
+use crate::base::time::{Now, Tick};
+use crate::engine::Figures;
+use crate::metrics::Counter;
+use crate::protocols::modbus::Exception;
+use crate::tags::value::{Input, Kind, Value};
+use crate::tags::{Access, Declaration, Refusal};
+
+/// How a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// A connection is being made, or it has not answered yet.
+    Connecting,
+    /// It answers.
+    Online,
+    /// It does not answer, though the connection is there: it is asked now and then only.
+    Silent,
+    /// There is no connection.
+    Offline,
+    /// It is paused.
+    Disabled,
+}
+
+const STATES: [(State, &str); 5] = [
+    (State::Connecting, "connecting"),
+    (State::Online, "online"),
+    (State::Silent, "silent"),
+    (State::Offline, "offline"),
+    (State::Disabled, "disabled"),
+];
+
+/// Why a tag of a device is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It is good.
+    None,
+    /// Nothing was read yet.
+    NotRead,
+    /// Its requests were not answered in time.
+    Timeout,
+    /// The device does not answer at all.
+    Silent,
+    /// There is no connection.
+    Offline,
+    /// The device is paused.
+    Disabled,
+    /// It was not read in time, for whatever cause.
+    Stale,
+    /// Its registers have no meaning in its type.
+    Unreadable,
+    /// The device refuses it.
+    Exception(u8),
+}
+
+/// Exceptions are stored from here on.
+const FIRST_EXCEPTION: u8 = 16;
+
+impl Reason {
+    fn code(self) -> u8 {
+        match self {
+            Reason::None => 0,
+            Reason::NotRead => 1,
+            Reason::Timeout => 2,
+            Reason::Silent => 3,
+            Reason::Offline => 4,
+            Reason::Disabled => 5,
+            Reason::Stale => 6,
+            Reason::Unreadable => 7,
+            Reason::Exception(code) => FIRST_EXCEPTION.saturating_add(code),
+        }
+    }
+
+    fn from_code(code: u8) -> Reason {
+        match code {
+            0 => Reason::None,
+            1 => Reason::NotRead,
+            2 => Reason::Timeout,
+            3 => Reason::Silent,
+            4 => Reason::Offline,
+            5 => Reason::Disabled,
+            6 => Reason::Stale,
+            7 => Reason::Unreadable,
+            code => Reason::Exception(code.saturating_sub(FIRST_EXCEPTION)),
+        }
+    }
+
+    /// For people; nothing for a tag that is good.
+    pub fn text(self) -> &'static str {
+        match self {
+            Reason::None => "",
+            Reason::NotRead => "not read yet",
+            Reason::Timeout => "the device did not answer in time",
+            Reason::Silent => "the device is silent",
+            Reason::Offline => "the device is not connected",
+            Reason::Disabled => "the device is paused",
+            Reason::Stale => "not read for stale_after",
+            Reason::Unreadable => "the registers have no meaning in the tag's type",
+            Reason::Exception(code) => Exception::from_code(code).as_str(),
+        }
+    }
+}
+
+/// The figures of one device.
+pub struct DeviceFigures {
+    state: AtomicU8,
+    is_enabled: AtomicBool,
+    /// Smoothed round trip in microseconds.
+    pub rtt_us: Counter,
+    pub requests: Counter,
+    pub timeouts: Counter,
+    pub exceptions: Counter,
+    pub reconnects: Counter,
+    /// Answers that came after their time.
+    pub late: Counter,
+    /// Answers that fit no request.
+    pub mismatched: Counter,
+    /// Polls skipped because the one before was still running.
+    pub overruns: Counter,
+    /// Addresses that left the poll because the device refuses them.
+    pub quarantined: Counter,
+    /// When the point that was read longest ago was read, in microseconds of the clock's ticks.
+    oldest_us: AtomicU64,
+    /// Why each point is not good.
+    reasons: Box<[AtomicU8]>,
+}
+
+impl DeviceFigures {
+    pub fn new(points: usize) -> DeviceFigures {
+        DeviceFigures {
+            state: AtomicU8::new(State::Connecting as u8),
+            is_enabled: AtomicBool::new(true),
+            rtt_us: Counter::default(),
+            requests: Counter::default(),
+            timeouts: Counter::default(),
+            exceptions: Counter::default(),
+            reconnects: Counter::default(),
+            late: Counter::default(),
+            mismatched: Counter::default(),
+            overruns: Counter::default(),
+            quarantined: Counter::default(),
+            oldest_us: AtomicU64::new(0),
+            reasons: (0..points).map(|_| AtomicU8::new(Reason::NotRead.code())).collect(),
+        }
+    }
+
+    pub fn state(&self) -> State {
+        STATES[usize::from(self.state.load(Relaxed))].0
+    }
+
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    /// Whether it is to be polled.
+    pub fn is_enabled(&self) -> bool {
+        self.is_enabled.load(Relaxed)
+    }
+
+    pub fn set_enabled(&self, is_enabled: bool) {
+        self.is_enabled.store(is_enabled, Relaxed);
+    }
+
+    pub fn set_oldest(&self, oldest: Tick) {
+        self.oldest_us.store(oldest.as_micros(), Relaxed);
+    }
+
+    /// Why a point is not good.
+    pub fn reason(&self, point: usize) -> Reason {
+        Reason::from_code(self.reasons[point].load(Relaxed))
+    }
+
+    pub fn set_reason(&self, point: usize, reason: Reason) {
+        self.reasons[point].store(reason.code(), Relaxed);
+    }
+}
+
+/// One of a device's figures.
+struct Field {
+    name: &'static str,
+    kind: Kind,
+    access: Access,
+    units: &'static str,
+    description: &'static str,
+    value: fn(&DeviceFigures, Now) -> Value,
+}
+
+macro_rules! count {
+    ($name:ident, $description:literal) => {
+        Field {
+            name: stringify!($name),
+            kind: Kind::Int,
+            access: Access::ReadOnly,
+            units: "",
+            description: $description,
+            value: |figures, _| Value::Int(figures.$name.value() as i64),
+        }
+    };
+}
+
+/// Those of each device, in this order.
+const FIELDS: [Field; 13] = [
+    Field {
+        name: "state",
+        kind: Kind::Text,
+        access: Access::ReadOnly,
+        units: "",
+        description: "connecting, online, silent, offline or disabled",
+        value: |figures, _| Value::Text(STATES[figures.state() as usize].1.into()),
+    },
+    Field {
+        name: "enabled",
+        kind: Kind::Bool,
+        access: Access::ReadWrite,
+        units: "",
+        description: "false pauses the device and closes its connection",
+        value: |figures, _| Value::Bool(figures.is_enabled()),
+    },
+    Field {
+        name: "rtt_ms",
+        kind: Kind::Float,
+        access: Access::ReadOnly,
+        units: "ms",
+        description: "smoothed time from request to reply",
+        value: |figures, _| Value::Float(figures.rtt_us.value() as f64 / 1_000.0),
+    },
+    count!(requests, "requests since start"),
+    count!(timeouts, "requests that were not answered in time"),
+    count!(exceptions, "requests that the device refused"),
+    count!(reconnects, "connections after the first"),
+    count!(late, "answers that came after their time, and were dropped"),
+    count!(mismatched, "answers that fit no request, and were dropped"),
+    count!(overruns, "polls skipped because the one before was still running"),
+    count!(quarantined, "addresses out of the poll because the device refuses them"),
+    Field {
+        name: "oldest_ms",
+        kind: Kind::Int,
+        access: Access::ReadOnly,
+        units: "ms",
+        description: "age of the point that was read longest ago",
+        value: |figures, now| {
+            let oldest = Tick::from_micros(figures.oldest_us.load(Relaxed));
+            Value::Int((now.tick - oldest).as_millis() as i64)
+        },
+    },
+    Field {
+        name: "reasons",
+        kind: Kind::Int,
+        access: Access::ReadOnly,
+        units: "",
+        description: "tags that are not good",
+        value: |figures, _| {
+            let not_good = figures.reasons.iter().filter(|reason| reason.load(Relaxed) != 0).count();
+            Value::Int(not_good as i64)
+        },
+    },
+];
+
+const ENABLED: usize = 1;
+
+/// The figures of all devices, by their owner's number.
+pub struct FleetFigures {
+    devices: Vec<(Box<str>, Arc<DeviceFigures>)>,
+}
+
+impl FleetFigures {
+    pub fn new(fleet: &Fleet) -> FleetFigures {
+        let mut devices: Vec<_> = fleet.lines.iter().flat_map(|line| &line.devices).collect();
+        devices.sort_by_key(|device| device.owner.0);
+        let figures = |points| Arc::new(DeviceFigures::new(points));
+        let of = |device: &&super::settings::DeviceSettings| {
+            (device.name.clone(), figures(device.model.points.len()))
+        };
+        FleetFigures { devices: devices.iter().map(of).collect() }
+    }
+
+    pub fn of(&self, owner: crate::tags::OwnerId) -> Arc<DeviceFigures> {
+        Arc::clone(&self.devices[usize::from(owner.0)].1)
+    }
+}
+
+impl Figures for FleetFigures {
+    fn len(&self) -> usize {
+        self.devices.len() * FIELDS.len()
+    }
+
+    fn declare(&self, number: usize) -> (String, Declaration) {
+        let (name, field) = (&self.devices[number / FIELDS.len()].0, &FIELDS[number % FIELDS.len()]);
+        let declaration = Declaration {
+            kind: field.kind,
+            access: field.access,
+            units: field.units.into(),
+            description: field.description.into(),
+            ..Declaration::default()
+        };
+        (format!("$device/{name}/{}", field.name), declaration)
+    }
+
+    fn value(&self, number: usize, now: Now) -> Value {
+        (FIELDS[number % FIELDS.len()].value)(&self.devices[number / FIELDS.len()].1, now)
+    }
+
+    fn write(&self, number: usize, value: &Input<'_>) -> Result<(), Refusal> {
+        match (number % FIELDS.len(), value) {
+            (ENABLED, Input::Bool(enabled)) => {
+                self.devices[number / FIELDS.len()].1.set_enabled(*enabled);
+                Ok(())
+            }
+            _ => Err(Refusal::ReadOnly),
+        }
+    }
+}

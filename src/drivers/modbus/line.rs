@@ -1,0 +1,474 @@
+//! A line: one connection, and the devices behind it that share it. Decides who is asked next, and which
+//! request an answer belongs to.
+
+use std::time::Duration;
+
+use super::device::{Ask, Device};
+use super::figures::{FleetFigures, Reason, State};
+use super::settings::{Carrier, LineSettings};
+use super::writing::{Next, Order};
+use crate::base::time::Tick;
+use crate::drivers::backoff::Backoff;
+use crate::drivers::dead_share::DeadShare;
+use crate::engine::{Context, Endpoint, WriteOrder};
+use crate::protocols::modbus::response::ReplyError;
+use crate::protocols::modbus::{Exception, Pdu, Request, Response, mbap, rtu};
+use crate::tags::{Refusal, TagId};
+
+/// Timeouts alone end a connection only when nothing at all has come for so long.
+const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// How often it is looked whether a device is to be paused.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) struct Line {
+    pub(super) to: Endpoint,
+    url: Box<str>,
+    carrier: Carrier,
+    window: usize,
+    min_gap: Duration,
+    echo_tid: bool,
+    pub(super) devices: Vec<Device>,
+    /// Requests that are sent and not answered.
+    flights: Vec<Flight>,
+    /// Without transaction ids: after a timeout nothing is sent until then, for the answer may still come.
+    held_until: Option<Tick>,
+    /// How long the line has to be quiet to be held no more.
+    quiet_for: Duration,
+    last_tid: u16,
+    /// The device that was asked last.
+    turn: usize,
+    dead_share: DeadShare,
+    pub(super) backoff: Backoff,
+    /// When bytes came last; at first, when the connection was made.
+    heard: Tick,
+    /// Not before: `min_gap` after the last answer.
+    ready_at: Tick,
+    framing: rtu::Framing,
+    was_connected: bool,
+    /// The output is full, for the peer takes nothing.
+    is_stuck: bool,
+    /// When something is due.
+    pub(super) next: Tick,
+}
+
+struct Flight {
+    tid: u16,
+    device: usize,
+    ask: Ask,
+    is_probe: bool,
+    sent: Tick,
+    deadline: Tick,
+}
+
+/// A frame that has come.
+struct Answer<'a> {
+    tid: u16,
+    unit: u8,
+    pdu: &'a [u8],
+}
+
+impl Line {
+    /// The devices' tags are consecutive; `first_tag` says where those of a device begin.
+    pub(super) fn new(
+        settings: LineSettings,
+        figures: &FleetFigures,
+        first_tag: impl Fn(&str) -> TagId,
+        now: Tick,
+    ) -> Line {
+        let LineSettings { url, carrier, address, window, min_gap, echo_tid, dead_share, devices } = settings;
+        let seed = devices.first().map_or(0, |device| u64::from(device.owner.0));
+        let devices = devices.into_iter().map(|device| {
+            let first = device.model.points.first();
+            let first = first.map_or(TagId(0), |point| first_tag(&format!("{}/{}", device.name, point.name)));
+            let figures = figures.of(device.owner);
+            Device::new(device, figures, first, now)
+        });
+        Line {
+            to: Endpoint { address, from: None, transport: carrier.transport() },
+            url,
+            carrier,
+            window,
+            min_gap,
+            echo_tid,
+            devices: devices.collect(),
+            flights: Vec::new(),
+            held_until: None,
+            quiet_for: Duration::ZERO,
+            last_tid: 0,
+            turn: 0,
+            dead_share: DeadShare::new(dead_share),
+            backoff: Backoff::new(seed),
+            heard: now,
+            ready_at: now,
+            framing: rtu::Framing::new(rtu::Direction::Responses),
+            was_connected: false,
+            is_stuck: false,
+            next: now,
+        }
+    }
+
+    /// For people.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether any device is to be polled.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.devices.iter().any(|device| device.figures.is_enabled())
+    }
+
+    /// The connection is there.
+    pub(super) fn on_connected(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now().tick;
+        (self.heard, self.ready_at, self.held_until) = (now, now, None);
+        self.framing = rtu::Framing::new(rtu::Direction::Responses);
+        for device in &mut self.devices {
+            cx.attach(device.settings.owner);
+            device.on_connected(now);
+            if self.was_connected {
+                device.figures.reconnects.add(1);
+            }
+        }
+        self.was_connected = true;
+        log::info!("{} connected", self.url);
+        self.pump(cx);
+    }
+
+    /// The connection is gone, or could not be made.
+    pub(super) fn on_lost(&mut self, cx: &mut Context<'_>) {
+        for flight in std::mem::take(&mut self.flights) {
+            if let Ask::Write(writing) = flight.ask {
+                cx.settle(writing.ticket(), Err(Refusal::Timeout));
+            }
+        }
+        for device in &mut self.devices {
+            let (state, reason) = match device.figures.is_enabled() {
+                true => (State::Offline, Reason::Offline),
+                false => (State::Disabled, Reason::Disabled),
+            };
+            device.give_up(cx, state, reason);
+        }
+    }
+
+    /// Somebody wants a tag written.
+    pub(super) fn on_order(&mut self, cx: &mut Context<'_>, order: WriteOrder) {
+        let now = cx.now().tick;
+        let found = self.devices.iter_mut().find_map(|device| Some((device.point_of(order.tag)?, device)));
+        match found {
+            Some((point, device)) => device.on_order(cx, Order::new(order, point, now)),
+            None => cx.settle(order.ticket, Err(Refusal::Offline)),
+        }
+        self.pump(cx);
+    }
+
+    /// Bytes have come; says how many are finished with. `Err`: where the next frame begins cannot be known.
+    pub(super) fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Result<usize, mbap::Violation> {
+        let now = cx.now().tick;
+        self.heard = now;
+        if self.held_until.is_some() {
+            self.held_until = Some(now + self.quiet_for);
+        }
+        let mut bytes = 0;
+        loop {
+            let rest = &input[bytes..];
+            let (answer, length) = match self.carrier {
+                Carrier::Rtu => match self.framing.next(rest) {
+                    rtu::Next::Incomplete => break,
+                    rtu::Next::Damaged(length) => (None, length),
+                    rtu::Next::Frame(frame) => {
+                        (Some(Answer { tid: 0, unit: frame.unit, pdu: frame.pdu }), frame.bytes())
+                    }
+                },
+                Carrier::Tcp | Carrier::Udp => match mbap::Frame::parse(rest) {
+                    Ok(Some(frame)) => {
+                        let answer = Answer { tid: frame.transaction, unit: frame.unit, pdu: frame.pdu };
+                        (Some(answer), frame.bytes())
+                    }
+                    Ok(None) if self.carrier == Carrier::Tcp || rest.is_empty() => break,
+                    Err(violation) if self.carrier == Carrier::Tcp => {
+                        self.count_mismatch();
+                        return Err(violation);
+                    }
+                    // A datagram that is no frame is by itself.
+                    Ok(None) | Err(_) => (None, rest.len()),
+                },
+            };
+            bytes += length;
+            match answer {
+                Some(answer) => self.on_answer(cx, answer),
+                None => cx.count_damaged(),
+            }
+        }
+        self.pump(cx);
+        Ok(bytes)
+    }
+
+    fn on_answer(&mut self, cx: &mut Context<'_>, answer: Answer<'_>) {
+        let now = cx.now().tick;
+        if self.held_until.take().is_some() {
+            // The one that was waited for in vain; or it is none, and then the line is as quiet as ever.
+            return self.count(answer.unit, |figures| figures.late.add(1));
+        }
+        let Some(place) = self.flights.iter().position(|flight| !self.echo_tid || flight.tid == answer.tid)
+        else {
+            // Ids are given out in a row: one that was given out of late was, and is not waited for any more.
+            let is_late = self.last_tid.wrapping_sub(answer.tid) < u16::MAX / 2;
+            return self.count(answer.unit, |figures| {
+                if is_late { figures.late.add(1) } else { figures.mismatched.add(1) }
+            });
+        };
+        let flight = &self.flights[place];
+        let device = &self.devices[flight.device];
+        if device.settings.unit != answer.unit {
+            device.figures.mismatched.add(1);
+            return;
+        }
+        let request = flight.ask.request();
+        let result = match Response::decode(&request, answer.pdu) {
+            Err(ReplyError::Mismatch(_)) => {
+                device.figures.mismatched.add(1);
+                return;
+            }
+            Err(ReplyError::Exception(exception)) => Err(exception),
+            Ok(response) => Ok(response),
+        };
+        let flight = self.flights.swap_remove(place);
+        self.ready_at = now + self.min_gap;
+        self.backoff.on_success();
+        self.settle(cx, flight, result);
+    }
+
+    /// A request is answered.
+    fn settle(&mut self, cx: &mut Context<'_>, flight: Flight, result: Result<Response<'_>, Exception>) {
+        let now = cx.now().tick;
+        let device = &mut self.devices[flight.device];
+        if let Ask::Read(_) = flight.ask {
+            device.round_trip.on_reply(now - flight.sent);
+        }
+        let is_unit_gone = matches!(
+            result,
+            Err(Exception::GatewayPathUnavailable | Exception::GatewayTargetDeviceFailedToRespond)
+        );
+        if is_unit_gone {
+            // A gateway's word that the unit does not answer.
+            device.breaker.on_unanswered(now);
+        } else {
+            device.on_answer();
+        }
+        match (flight.ask, result) {
+            (Ask::Read(read), Ok(response)) => {
+                device.on_read(cx, read, &response, flight.sent, flight.is_probe);
+            }
+            (Ask::Read(read), Err(exception)) => {
+                device.on_read_refused(cx, read, exception, flight.is_probe);
+            }
+            (Ask::Write(writing), Err(exception)) => {
+                device.figures.exceptions.add(1);
+                device.is_writing = false;
+                let refusal = Refusal::Device { reason: exception.as_str(), code: Some(exception.code()) };
+                cx.settle(writing.ticket(), Err(refusal));
+            }
+            (Ask::Write(writing), Ok(response)) => {
+                let (ticket, point) = (writing.ticket(), writing.order.point);
+                match writing.on_reply(&device.settings, &response) {
+                    Next::Step(step) => return device.go_on(step),
+                    Next::Written(value) => {
+                        device.on_written(cx, point, value);
+                        cx.settle(ticket, Ok(()));
+                    }
+                    Next::Differs(found) => {
+                        if let Some(found) = found {
+                            device.on_written(cx, point, found);
+                        }
+                        cx.settle(ticket, Err(Refusal::Device { reason: "read-back differs", code: None }));
+                    }
+                }
+                device.is_writing = false;
+            }
+        }
+        if is_unit_gone && !device.breaker.is_closed() {
+            device.give_up(cx, State::Silent, Reason::Silent);
+        }
+    }
+
+    fn count(&self, unit: u8, count: impl Fn(&super::figures::DeviceFigures)) {
+        // Of a unit that is none of ours, the line's first device is as good as any.
+        let device = self.devices.iter().find(|device| device.settings.unit == unit).or(self.devices.first());
+        device.into_iter().for_each(|device| count(&device.figures));
+    }
+
+    fn count_mismatch(&self) {
+        self.devices.iter().take(1).for_each(|device| device.figures.mismatched.add(1));
+    }
+
+    /// Time has passed. `false`: the connection is of no use any more.
+    pub(super) fn on_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = cx.now().tick;
+        if self.held_until.is_some_and(|until| until <= now) {
+            self.held_until = None;
+        }
+        let mut timed_out = false;
+        while let Some(place) = self.flights.iter().position(|flight| flight.deadline <= now) {
+            let flight = self.flights.swap_remove(place);
+            timed_out = true;
+            self.on_unanswered(cx, flight);
+        }
+        for device in &mut self.devices {
+            device.expire(cx);
+            let is_paused = !device.figures.is_enabled();
+            if is_paused && device.figures.state() != State::Disabled {
+                device.give_up(cx, State::Disabled, Reason::Disabled);
+            }
+            if !is_paused && device.figures.state() == State::Disabled {
+                device.figures.set_state(State::Connecting);
+            }
+        }
+        if timed_out && now - self.heard >= DEAD_AFTER {
+            log::warn!("{}: nothing came for {DEAD_AFTER:?}, the connection is made anew", self.url);
+            return false;
+        }
+        self.pump(cx);
+        self.is_enabled() || !self.flights.is_empty()
+    }
+
+    fn on_unanswered(&mut self, cx: &mut Context<'_>, flight: Flight) {
+        let now = cx.now().tick;
+        let device = &mut self.devices[flight.device];
+        device.figures.timeouts.add(1);
+        device.breaker.on_unanswered(now);
+        self.dead_share.on_unanswered(flight.sent, now);
+        if !self.echo_tid {
+            self.quiet_for = flight.deadline - flight.sent;
+            self.held_until = Some(now + self.quiet_for);
+        }
+        match flight.ask {
+            Ask::Read(read) => device.on_read_unanswered(cx, read, flight.is_probe),
+            Ask::Write(mut writing) if writing.tries_left > 0 && device.breaker.is_closed() => {
+                writing.tries_left -= 1;
+                device.go_on(writing);
+            }
+            Ask::Write(writing) => {
+                device.is_writing = false;
+                cx.settle(writing.ticket(), Err(Refusal::Timeout));
+            }
+        }
+        if !device.breaker.is_closed() && device.figures.state() != State::Silent {
+            log::warn!("{} does not answer, and is asked now and then only", device.settings.name);
+            device.give_up(cx, State::Silent, Reason::Silent);
+        }
+    }
+
+    /// Send what can be sent now.
+    fn pump(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now().tick;
+        while self.flights.len() < self.window && self.held_until.is_none() && self.ready_at <= now {
+            self.is_stuck = cx.room() < mbap::MOST_FRAME_BYTES;
+            if self.is_stuck {
+                break;
+            }
+            let Some((device, ask, is_probe)) = self.choose(cx) else { break };
+            self.send(cx, device, ask, is_probe);
+        }
+        self.next = self.next_due(now);
+    }
+
+    /// Writes go before reads, reads before probes; devices take turns.
+    fn choose(&mut self, cx: &mut Context<'_>) -> Option<(usize, Ask, bool)> {
+        let now = cx.now().tick;
+        let count = self.devices.len();
+        let order = (1..=count).map(|step| (self.turn + step) % count);
+        for at in order.clone() {
+            if let Some(ask) = self.devices[at].next_write(cx) {
+                return Some((at, ask, false));
+            }
+        }
+        for at in order.clone() {
+            if let Some(ask) = self.devices[at].next_read(now) {
+                return Some((at, ask, false));
+            }
+        }
+        for at in order {
+            if self.probe_due(&self.devices[at], now) <= now {
+                if let Some(ask) = self.devices[at].probe(now) {
+                    return Some((at, ask, true));
+                }
+            }
+        }
+        None
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, at: usize, ask: Ask, is_probe: bool) {
+        let now = cx.now().tick;
+        self.turn = at;
+        self.last_tid = self.last_tid.wrapping_add(1);
+        let device = &self.devices[at];
+        let (unit, timeout) = (
+            device.settings.unit,
+            match &ask {
+                Ask::Read(_) if is_probe => device.settings.timeout,
+                Ask::Read(_) => device.round_trip.read_timeout(),
+                Ask::Write(_) => device.round_trip.write_timeout(),
+            },
+        );
+        device.figures.requests.add(1);
+        let mut pdu = Pdu::new();
+        ask.request().encode(&mut pdu);
+        let pdu = &pdu[..];
+        match self.carrier {
+            Carrier::Tcp | Carrier::Udp => {
+                cx.put(&mbap::header(self.last_tid, unit, pdu.len()));
+                cx.put(pdu);
+                cx.cut(cx.owed().len());
+            }
+            Carrier::Rtu => {
+                cx.put(&[unit]);
+                cx.put(pdu);
+                cx.put(&rtu::trailer(unit, pdu));
+            }
+        }
+        let deadline = now + timeout;
+        self.flights.push(Flight { tid: self.last_tid, device: at, ask, is_probe, sent: now, deadline });
+    }
+
+    fn next_due(&self, now: Tick) -> Tick {
+        let mut next = now + LOOK_AGAIN;
+        for flight in &self.flights {
+            next = next.min(flight.deadline);
+        }
+        let can_send = self.flights.len() < self.window && self.held_until.is_none() && !self.is_stuck;
+        for device in &self.devices {
+            let due = device.next_due();
+            // While the line is busy or held, what is due waits for that to end.
+            if can_send {
+                let probe = self.probe_due(device, now);
+                let work = if device.has_work() { self.ready_at } else { Tick::NEVER };
+                next = next.min(due.min(probe).max(self.ready_at)).min(work);
+            } else if due > now {
+                next = next.min(due);
+            }
+        }
+        self.held_until.map_or(next, |until| next.min(until))
+    }
+
+    /// When a silent device may be probed.
+    fn probe_due(&self, device: &Device, now: Tick) -> Tick {
+        match device.breaker.probe_at() {
+            Some(_) if !device.figures.is_enabled() || self.flights.iter().any(|flight| flight.is_probe) => {
+                Tick::NEVER
+            }
+            // Whoever is alone on the line takes it from nobody.
+            Some(at) if self.devices.len() == 1 => at,
+            Some(at) => at.max(self.dead_share.probe_at(now, device.settings.timeout)),
+            None => Tick::NEVER,
+        }
+    }
+}
+
+impl Ask {
+    fn request(&self) -> Request<'_> {
+        match self {
+            Ask::Read(read) => Request::read(read.block.area, read.block.span),
+            Ask::Write(writing) => writing.request(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! An order on its way to a device: one request, or two or three where a bit is written by hand or what was
+//! written is read back.
+
+use super::points::PointSettings;
+use super::settings::{BitWrite, DeviceSettings};
+use crate::base::time::Tick;
+use crate::engine::{Ticket, WriteOrder};
+use crate::protocols::modbus::convert::Unwritable;
+use crate::protocols::modbus::{Area, Bits, Mask, Pdu, Registers, Request, Response, Span};
+use crate::tags::Refusal;
+use crate::tags::value::{Input, Kind, Value};
+
+/// Somebody wants a point written.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) ticket: Ticket,
+    pub(super) point: usize,
+    pub(super) value: Value,
+    /// When it came.
+    pub(super) since: Tick,
+}
+
+impl Order {
+    pub(super) fn new(order: WriteOrder, point: usize, since: Tick) -> Order {
+        Order { ticket: order.ticket, point, value: order.value, since }
+    }
+}
+
+/// An order that is being carried out.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) order: Order,
+    step: Step,
+    /// The request of this step.
+    pub(super) pdu: Box<[u8]>,
+    /// How often the request may be sent again.
+    pub(super) tries_left: u8,
+    /// What the registers hold afterwards; of a coil, `[0, 1]` or `[0, 0]`.
+    bytes: Box<[u8]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    /// The register of which one bit is to be written is read.
+    Read,
+    Write,
+    /// It is read again.
+    ReadBack,
+}
+
+/// What comes after a reply.
+pub(super) enum Next {
+    /// Another request.
+    Step(Box<Writing>),
+    /// The device has it: the point's value.
+    Written(Input<'static>),
+    /// It has something else: what it reads back, if that has a meaning.
+    Differs(Option<Input<'static>>),
+}
+
+impl Writing {
+    /// The first request. `Err` if the registers cannot hold the value.
+    pub(super) fn begin(device: &DeviceSettings, order: &Order) -> Result<Writing, Refusal> {
+        let (model, point) = (&device.model, &device.model.points[order.point]);
+        let bytes = bytes_of(point, &order.value.as_input())?;
+        let address = point.address.number();
+        let on = bytes.last() == Some(&1);
+        let coil = [u8::from(on)];
+        let (step, request) = match (point.address.area(), point.address.bit()) {
+            (Area::Coil, _) if model.write_single => (Step::Write, Request::WriteCoil { address, on }),
+            (Area::Coil, _) => {
+                let coils = Bits::new(&coil, 1).expect("one bit");
+                (Step::Write, Request::WriteCoils { address, coils })
+            }
+            (_, Some(bit)) if model.bit_write == Some(BitWrite::Mask) => {
+                let mask = Mask { and: !(1 << bit), or: u16::from(on) << bit };
+                (Step::Write, Request::MaskWrite { address, mask })
+            }
+            (_, Some(_)) => (Step::Read, Request::ReadHoldings(Span { start: address, quantity: 1 })),
+            (_, None) => (Step::Write, write_of(address, &bytes, model.write_single)),
+        };
+        let pdu = encoded(&request);
+        Ok(Writing { order: order.clone(), step, pdu, tries_left: device.write_retries, bytes })
+    }
+
+    pub(super) fn ticket(&self) -> Ticket {
+        self.order.ticket
+    }
+
+    /// What its request asks for.
+    pub(super) fn request(&self) -> Request<'_> {
+        Request::decode(&self.pdu).expect("we made it")
+    }
+
+    /// The device has confirmed this step.
+    pub(super) fn on_reply(mut self: Box<Self>, device: &DeviceSettings, response: &Response<'_>) -> Next {
+        let point = &device.model.points[self.order.point];
+        let address = point.address.number();
+        match self.step {
+            Step::Read => {
+                let register = super::device::registers(response).and_then(|registers| registers.get(0));
+                let register = register.expect("the response fits its request");
+                let bit = 1 << point.address.bit().expect("only a bit is read before");
+                let value = if self.bytes.last() == Some(&1) { register | bit } else { register & !bit };
+                self.pdu = encoded(&write_of(address, &value.to_be_bytes(), device.model.write_single));
+                self.step = Step::Write;
+                Next::Step(self)
+            }
+            Step::Write if point.verify => {
+                let span = Span { start: address, quantity: point.quantity() };
+                self.pdu = encoded(&Request::read(point.address.area(), span));
+                self.step = Step::ReadBack;
+                Next::Step(self)
+            }
+            Step::Write => match self.value(point) {
+                Some(value) => Next::Written(value),
+                None => Next::Differs(None),
+            },
+            Step::ReadBack => {
+                let found = match response {
+                    Response::ReadCoils(bits) => Some(Input::Bool(bits.get(0) == Some(true))),
+                    _ => super::device::registers(response).and_then(|read| point.value(read).ok()),
+                };
+                let (wanted, found) = (self.value(point), found);
+                match (wanted, found) {
+                    (Some(wanted), Some(found)) if wanted.same(&found) => Next::Written(found),
+                    (_, found) => Next::Differs(found),
+                }
+            }
+        }
+    }
+
+    /// What the tag shows when the registers hold what was written.
+    fn value(&self, point: &PointSettings) -> Option<Input<'static>> {
+        match point.conversion {
+            Some(_) => point.value(Registers::new(&self.bytes).expect("whole registers")).ok(),
+            None => Some(Input::Bool(self.bytes.last() == Some(&1))),
+        }
+    }
+}
+
+/// What the registers of a point hold for a value.
+fn bytes_of(point: &PointSettings, value: &Input<'_>) -> Result<Box<[u8]>, Refusal> {
+    let Some(conversion) = point.conversion else {
+        return match value {
+            Input::Bool(on) => Ok([0, u8::from(*on)].into()),
+            _ => Err(Refusal::WrongType(Kind::Bool)),
+        };
+    };
+    let mut bytes = vec![0; 2 * usize::from(conversion.registers())];
+    conversion.write(value, &mut bytes).map_err(|why| match why {
+        Unwritable::WrongType => Refusal::WrongType(conversion.tag_kind()),
+        Unwritable::OutOfRange | Unwritable::TooLong | Unwritable::ZeroByte => Refusal::OutOfRange,
+    })?;
+    Ok(bytes.into())
+}
+
+fn write_of(address: u16, bytes: &[u8], write_single: bool) -> Request<'_> {
+    match *bytes {
+        [high, low] if write_single => {
+            Request::WriteRegister { address, value: u16::from_be_bytes([high, low]) }
+        }
+        _ => Request::WriteRegisters { address, registers: Registers::new(bytes).expect("whole registers") },
+    }
+}
+
+fn encoded(request: &Request<'_>) -> Box<[u8]> {
+    let mut pdu = Pdu::new();
+    request.encode(&mut pdu);
+    pdu[..].into()
+}
