@@ -220,11 +220,13 @@ fn open(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// A loopback address of its own for each fleet: the side that closes first, ours, leaves its ports in
-/// TIME_WAIT, and 10,000 at a time would soon use up the 28,000 of one address. (Closing by reset would leave
-/// none, but a reset is a fault that the server may rightly treat otherwise than an ordinary end.)
+/// TIME_WAIT, and 10,000 at a time would soon use up the 28,000 of one address, also over runs that follow
+/// each other. (Closing by reset would leave none, but a reset is a fault that the server may rightly treat
+/// otherwise than an ordinary end.)
 fn next_source() -> Ipv4Addr {
     static FLEETS: AtomicU8 = AtomicU8::new(0);
-    Ipv4Addr::new(127, 0, 1, 1 + FLEETS.fetch_add(1, Ordering::Relaxed) % 250)
+    let run = (std::process::id() % 250) as u8;
+    Ipv4Addr::new(127, 0, 1 + run, 1 + FLEETS.fetch_add(1, Ordering::Relaxed) % 250)
 }
 
 /// `0..count` in an order without pattern, the same in every run (Fisher-Yates over a linear congruence).
