@@ -15,8 +15,7 @@ use std::time::{Duration, Instant};
 use super::Outcome;
 use super::load::Fleet;
 use super::server::Server;
-use super::setup::Setup;
-use super::talk::{Talk, Tongue};
+use super::setup::{Peer, Setup};
 
 /// Connections that are never idle.
 const CLIENTS: usize = 50;
@@ -35,6 +34,8 @@ const PACED_WINDOW: Duration = Duration::from_millis(50);
 pub struct Plan {
     /// Of fresh servers.
     pub rounds: usize,
+    /// The same, where the reach is far from what is found.
+    pub far_rounds: usize,
     /// Of windows, in each round.
     pub pairs: usize,
     pub growth_rounds: usize,
@@ -47,6 +48,7 @@ pub struct Plan {
 
 pub const LONG: Plan = Plan {
     rounds: 16,
+    far_rounds: 8,
     pairs: 40,
     growth_rounds: 12,
     growth_pairs: 20,
@@ -56,6 +58,7 @@ pub const LONG: Plan = Plan {
 
 pub const SHORT: Plan = Plan {
     rounds: 5,
+    far_rounds: 3,
     pairs: 20,
     growth_rounds: 4,
     growth_pairs: 10,
@@ -94,10 +97,19 @@ struct Cost {
 impl Setup {
     /// CPU time per operation of one server against another's, 50 connections, `batch` operations in flight
     /// on each.
-    pub fn compare(&self, left: Tongue, right: Tongue, batch: usize) -> Outcome<Comparison> {
+    pub fn compare(&self, left: Peer, right: Peer, batch: usize) -> Outcome<Comparison> {
+        self.compare_for(self.plan.rounds, left, right, batch)
+    }
+
+    /// The same, less exactly.
+    pub fn compare_roughly(&self, left: Peer, right: Peer, batch: usize) -> Outcome<Comparison> {
+        self.compare_for(self.plan.far_rounds, left, right, batch)
+    }
+
+    fn compare_for(&self, most: usize, left: Peer, right: Peer, batch: usize) -> Outcome<Comparison> {
         let mut rounds = Vec::new();
         let end = Instant::now() + self.plan.patience;
-        while rounds.len() < self.plan.rounds && (rounds.is_empty() || Instant::now() < end) {
+        while rounds.len() < most && (rounds.is_empty() || Instant::now() < end) {
             let mut left = self.side(left, CLIENTS, batch)?;
             let mut right = self.side(right, CLIENTS, batch)?;
             let pairs = self.alternate(Load::Closed, &mut left, &mut right, self.plan.pairs)?;
@@ -111,7 +123,7 @@ impl Setup {
     ///
     /// Every device writes and reads its own tag, so ten times the connections are ten times the tags too, as
     /// in a plant. The bare echo's growth is what the kernel's sockets cost once they outgrow the caches.
-    pub fn compare_growth(&self, left: Tongue, right: Tongue) -> Outcome<Comparison> {
+    pub fn compare_growth(&self, left: Peer, right: Peer) -> Outcome<Comparison> {
         let mut rounds = Vec::new();
         let end = Instant::now() + self.plan.patience;
         while rounds.len() < self.plan.growth_rounds && (rounds.is_empty() || Instant::now() < end) {
@@ -130,9 +142,9 @@ impl Setup {
 
     /// Two servers of one kind side by side, one with few connections and one with many, in alternating
     /// windows; opening 10,000 connections anew for each window would set the windows a second apart.
-    fn growth(&self, tongue: Tongue) -> Outcome<f64> {
-        let mut many = self.side(tongue, MANY, 1)?;
-        let mut few = self.side(tongue, FEW, 1)?;
+    fn growth(&self, peer: Peer) -> Outcome<f64> {
+        let mut many = self.side(peer, MANY, 1)?;
+        let mut few = self.side(peer, FEW, 1)?;
         for (side, connections) in [(&mut many, MANY), (&mut few, FEW)] {
             // Once round, so that every tag is there.
             let round = Duration::from_secs_f64(connections as f64 / f64::from(PACED_RATE));
@@ -143,9 +155,9 @@ impl Setup {
         Ok(Comparison::median_of(pairs).ratio)
     }
 
-    fn side(&self, tongue: Tongue, connections: usize, batch: usize) -> Outcome<Side> {
-        let server = self.serve(tongue)?;
-        let fleet = Fleet::connect(server.address, connections, Talk::new(tongue, batch), self.cores.apart)?;
+    fn side(&self, peer: Peer, connections: usize, batch: usize) -> Outcome<Side> {
+        let server = self.serve(peer)?;
+        let fleet = self.connect(&server, peer, connections, batch)?;
         Ok(Side { server, fleet })
     }
 

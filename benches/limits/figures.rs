@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::compare::{MANY, median};
-use super::load::Fleet;
 use super::report::{self, KIB, MIB, Row};
 use super::server::Server;
-use super::setup::Setup;
-use super::talk::{Talk, Tongue};
+use super::setup::{Peer, Setup};
 
 const PIPELINED: usize = 16;
 
@@ -26,12 +24,14 @@ const TAGS: usize = 1_000_000;
 pub type Figure = fn(&Setup) -> Outcome<Vec<Row>>;
 
 /// In the order of the table. The name is for `--only`.
-pub const FIGURES: [(&str, Figure); 8] = [
+pub const FIGURES: [(&str, Figure); 10] = [
     ("noise", noise),
     ("turn", round_trip),
     ("pipelined", pipelined),
+    ("modbus", modbus),
     ("growth", growth),
     ("idle", idle_connections),
+    ("session", idle_session),
     ("fresh", fresh),
     ("tags", tags),
     ("start", size_and_start),
@@ -42,12 +42,12 @@ fn noise(setup: &Setup) -> Outcome<Vec<Row>> {
     const FIGURE: &str = "noise: the bare echo against itself, 50 connections";
     const PIPELINED_FIGURE: &str = "noise: the same, 16 pipelined";
     const GROWTH_FIGURE: &str = "noise: its growth against its own growth";
-    if setup.bare.is_none() {
+    if !setup.has(&[Peer::BareEcho]) {
         return skip(&[FIGURE, PIPELINED_FIGURE, GROWTH_FIGURE], "--bare");
     }
-    let single = setup.compare(Tongue::Echo, Tongue::Echo, 1)?;
-    let batch = setup.compare(Tongue::Echo, Tongue::Echo, PIPELINED)?;
-    let growth = setup.compare_growth(Tongue::Echo, Tongue::Echo)?;
+    let single = setup.compare(Peer::BareEcho, Peer::BareEcho, 1)?;
+    let batch = setup.compare(Peer::BareEcho, Peer::BareEcho, PIPELINED)?;
+    let growth = setup.compare_growth(Peer::BareEcho, Peer::BareEcho)?;
     Ok(vec![
         Row::even(FIGURE, single.ratio, NOISE).made_of(single.of_time()),
         Row::even(PIPELINED_FIGURE, batch.ratio, NOISE).made_of(batch.of_time()),
@@ -57,56 +57,114 @@ fn noise(setup: &Setup) -> Outcome<Vec<Row>> {
 
 fn round_trip(setup: &Setup) -> Outcome<Vec<Row>> {
     const FIGURE: &str = "server CPU per SET/GET round trip, 50 connections, against the bare echo";
-    if setup.lumina.is_none() || setup.bare.is_none() {
+    if !setup.has(&[Peer::Line, Peer::BareEcho]) {
         return skip(&[FIGURE], "--lumina and --bare");
     }
-    let found = setup.compare(Tongue::Line, Tongue::Echo, 1)?;
+    let found = setup.compare(Peer::Line, Peer::BareEcho, 1)?;
     Ok(vec![Row::at_most(FIGURE, found.ratio, 1.15, report::times).made_of(found.of_time())])
 }
 
 fn pipelined(setup: &Setup) -> Outcome<Vec<Row>> {
     const FIGURE: &str = "server CPU per SET/GET, 50 connections, 16 pipelined, against Redis";
-    if setup.lumina.is_none() || setup.redis.is_none() {
+    if !setup.has(&[Peer::Line, Peer::Redis]) {
         return skip(&[FIGURE], "--lumina and --redis");
     }
-    let found = setup.compare(Tongue::Line, Tongue::Resp, PIPELINED)?;
+    let found = setup.compare(Peer::Line, Peer::Redis, PIPELINED)?;
     Ok(vec![Row::at_most(FIGURE, found.ratio, 0.6, report::times).made_of(found.of_time())])
+}
+
+fn modbus(setup: &Setup) -> Outcome<Vec<Row>> {
+    const LIBMODBUS: &str =
+        "server CPU per request of 10 registers, 50 masters, against libmodbus under epoll";
+    const PYMODBUS: &str = "server CPU per request of 10 registers, 50 masters, against pymodbus";
+    let mut rows = Vec::new();
+    if setup.has(&[Peer::Modbus, Peer::Libmodbus]) {
+        let found = setup.compare(Peer::Modbus, Peer::Libmodbus, 1)?;
+        rows.push(Row::at_most(LIBMODBUS, found.ratio, 0.7, report::times).made_of(found.of_time()));
+    } else {
+        rows.extend(skip(&[LIBMODBUS], "--lumina and --libmodbus")?);
+    }
+    if setup.has(&[Peer::Modbus, Peer::Pymodbus]) {
+        let found = setup.compare_roughly(Peer::Modbus, Peer::Pymodbus, 1)?;
+        rows.push(Row::at_most(PYMODBUS, found.ratio, 0.1, report::times).made_of(found.of_time()));
+    } else {
+        rows.extend(skip(&[PYMODBUS], "--lumina and --pymodbus")?);
+    }
+    Ok(rows)
 }
 
 fn growth(setup: &Setup) -> Outcome<Vec<Row>> {
     const FIGURE: &str = "growth of CPU per operation from 1,000 to 10,000 connections, against the echo's";
-    if setup.lumina.is_none() || setup.bare.is_none() {
+    if !setup.has(&[Peer::Line, Peer::BareEcho]) {
         return skip(&[FIGURE], "--lumina and --bare");
     }
     if setup.descriptors < DESCRIPTORS {
         return skip(&[FIGURE], "a hard limit of 11,200 descriptors");
     }
-    let found = setup.compare_growth(Tongue::Line, Tongue::Echo)?;
+    let found = setup.compare_growth(Peer::Line, Peer::BareEcho)?;
     Ok(vec![Row::at_most(FIGURE, found.ratio, 1.1, report::times).made_of(found.of_growth())])
 }
 
 fn idle_connections(setup: &Setup) -> Outcome<Vec<Row>> {
     const FIGURE: &str = "user-space memory per idle connection, 10,000 that sent one PING each";
-    if setup.lumina.is_none() {
+    if !setup.has(&[Peer::Line]) {
         return skip(&[FIGURE], "--lumina");
     }
     if setup.descriptors < DESCRIPTORS {
         return skip(&[FIGURE], "a hard limit of 11,200 descriptors");
     }
-    let server = setup.serve(Tongue::Line)?;
-    server.settle()?;
-    let fresh = server.memory()?.anonymous;
-    let fleet = Fleet::connect(server.address, MANY, Talk::new(Tongue::Line, 1), setup.cores.apart)?;
-    server.settle()?;
-    let held = server.memory()?.anonymous.saturating_sub(fresh);
+    let server = setup.serve(Peer::Line)?;
+    let fresh = anonymous_at_rest(&server)?;
+    let fleet = setup.connect(&server, Peer::Line, MANY, 1)?;
+    let held = anonymous_at_rest(&server)?.saturating_sub(fresh);
     drop(fleet);
     Ok(vec![Row::at_most(FIGURE, held as f64 / MANY as f64, 256.0, report::bytes)])
+}
+
+/// The echo's session is an object without size, which takes no memory at all; all else about its connection
+/// is what any connection takes. So what a Modbus connection takes beyond it is its session, with what that
+/// keeps on the heap and what the allocator puts around it.
+fn idle_session(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "an idle Modbus session: what its connection takes beyond an echo's, 10,000 open";
+    if !setup.has(&[Peer::Modbus, Peer::Echo]) {
+        return skip(&[FIGURE], "--lumina");
+    }
+    if setup.descriptors < DESCRIPTORS {
+        return skip(&[FIGURE], "a hard limit of 11,200 descriptors");
+    }
+    let modbus = one_more_takes(setup, Peer::Modbus)?;
+    let echo = one_more_takes(setup, Peer::Echo)?;
+    let detail = format!("{} against {}", report::bytes(modbus), report::bytes(echo));
+    Ok(vec![Row::at_most(FIGURE, modbus - echo, 128.0, report::bytes).made_of(detail)])
+}
+
+/// User-space memory that one more connection takes, which makes one request: the median over blocks of the
+/// second half of many. Where the list of connections has to grow, it leaves holes in the heap, and the first
+/// sessions fill them: over all connections that would hide a third of a session.
+fn one_more_takes(setup: &Setup, peer: Peer) -> Outcome<f64> {
+    const BLOCK: usize = 1_000;
+    let server = setup.serve(peer)?;
+    let mut fleets = vec![setup.connect(&server, peer, MANY / 2, 1)?];
+    let mut before = anonymous_at_rest(&server)?;
+    let mut growth = Vec::new();
+    for _ in 0..MANY / 2 / BLOCK {
+        fleets.push(setup.connect(&server, peer, BLOCK, 1)?);
+        let now = anonymous_at_rest(&server)?;
+        growth.push((now as f64 - before as f64) / BLOCK as f64);
+        before = now;
+    }
+    Ok(median(growth))
+}
+
+fn anonymous_at_rest(server: &Server) -> Outcome<u64> {
+    server.settle()?;
+    Ok(server.memory()?.anonymous)
 }
 
 fn fresh(setup: &Setup) -> Outcome<Vec<Row>> {
     const RESIDENT: &str = "a fresh server: resident";
     const ANONYMOUS: &str = "a fresh server: its anonymous part";
-    let Some(program) = &setup.lumina else {
+    let Some(program) = &setup.programs.lumina else {
         return skip(&[RESIDENT, ANONYMOUS], "--lumina");
     };
     let server = Server::lumina(&setup.cores, program, &["--listen", "line://127.0.0.1:0"], &setup.work)?;
@@ -120,18 +178,16 @@ fn fresh(setup: &Setup) -> Outcome<Vec<Row>> {
 
 fn tags(setup: &Setup) -> Outcome<Vec<Row>> {
     const FIGURE: &str = "memory per tag at 1,000,000 tags, name included";
-    if setup.lumina.is_none() {
+    if !setup.has(&[Peer::Line]) {
         return skip(&[FIGURE], "--lumina");
     }
-    let server = setup.serve(Tongue::Line)?;
-    server.settle()?;
-    let fresh = server.memory()?.anonymous;
+    let server = setup.serve(Peer::Line)?;
+    let fresh = anonymous_at_rest(&server)?;
     let mut stream = TcpStream::connect(server.address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     create_tags(&mut stream)?;
-    server.settle()?;
-    let held = server.memory()?.anonymous.saturating_sub(fresh);
+    let held = anonymous_at_rest(&server)?.saturating_sub(fresh);
     read_some_back(&mut stream)?;
     let detail = format!("names of {} bytes", tag_name(0).len());
     Ok(vec![Row::at_most(FIGURE, held as f64 / TAGS as f64, 200.0, report::bytes).made_of(detail)])
@@ -140,7 +196,7 @@ fn tags(setup: &Setup) -> Outcome<Vec<Row>> {
 fn size_and_start(setup: &Setup) -> Outcome<Vec<Row>> {
     const SIZE: &str = "binary, stripped";
     const START: &str = "from exec to listening";
-    let Some(program) = &setup.lumina else {
+    let Some(program) = &setup.programs.lumina else {
         return skip(&[SIZE, START], "--lumina");
     };
     let mut starts = Vec::new();

@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Socket, Type};
 
 use super::Outcome;
-use super::talk::Talk;
+use super::talk::{Heard, Talk};
 
 /// Connections are opened in blocks, each greeted before the next: far below a backlog of 4,096, and no
 /// larger burst than a plant that switches on shows a server, so that its pools grow no more than they would
@@ -33,7 +33,7 @@ pub struct Fleet {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
-    talk: Talk,
+    talk: Box<dyn Talk>,
     /// How long it sleeps when nothing has come. Not at all, where it has a core of its own: a sleeping
     /// driver has to be woken by the server, at its cost, and lets it run faster where both cores are two
     /// threads of one (a round trip of the bare echo took from 2.0 to 4.2 µs). A spinning one varies far
@@ -60,7 +60,7 @@ struct Connection {
 
 impl Fleet {
     /// Opens `count` connections and exchanges the greeting on each.
-    pub fn connect(to: SocketAddr, count: usize, talk: Talk, own_core: bool) -> Outcome<Fleet> {
+    pub fn connect(to: SocketAddr, count: usize, talk: Box<dyn Talk>, own_core: bool) -> Outcome<Fleet> {
         let from = next_source();
         let mut fleet = Fleet {
             poll: Poll::new()?,
@@ -152,8 +152,7 @@ impl Fleet {
         for event in &events {
             let index = event.token().0;
             if self.receive(index)? {
-                let connection = &self.connections[index];
-                *done += self.talk.exchange(connection.step).operations;
+                *done += self.talk.operations(self.connections[index].step);
                 if go_on {
                     self.send_next(index)?;
                 }
@@ -173,18 +172,21 @@ impl Fleet {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(format!("connection {index}: {error}").into()),
         };
-        let exchange = self.talk.exchange(connection.step);
-        let heard = connection.heard + got.len();
-        if !connection.waiting || !exchange.fits(connection.heard..heard, got) {
-            return Err(format!("connection {index}: {}", exchange.describe(got)).into());
+        if !connection.waiting {
+            return Err(format!("connection {index} got {} bytes that it did not ask for", got.len()).into());
         }
-        connection.heard = heard;
-        if heard < exchange.reply_len() {
-            return Ok(false);
+        match self.talk.hear(connection.step, index, connection.heard, got) {
+            Heard::Part => {
+                connection.heard += got.len();
+                Ok(false)
+            }
+            Heard::Whole => {
+                connection.waiting = false;
+                self.waiting -= 1;
+                Ok(true)
+            }
+            Heard::Wrong(why) => Err(format!("connection {index}: {why}").into()),
         }
-        connection.waiting = false;
-        self.waiting -= 1;
-        Ok(true)
     }
 
     fn send_next(&mut self, index: usize) -> Outcome<()> {
@@ -220,11 +222,13 @@ fn open(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// A loopback address of its own for each fleet: the side that closes first, ours, leaves its ports in
-/// TIME_WAIT, and 10,000 at a time would soon use up the 28,000 of one address. (Closing by reset would leave
-/// none, but a reset is a fault that the server may rightly treat otherwise than an ordinary end.)
+/// TIME_WAIT, and 10,000 at a time would soon use up the 28,000 of one address, also over runs that follow
+/// each other. (Closing by reset would leave none, but a reset is a fault that the server may rightly treat
+/// otherwise than an ordinary end.)
 fn next_source() -> Ipv4Addr {
     static FLEETS: AtomicU8 = AtomicU8::new(0);
-    Ipv4Addr::new(127, 0, 1, 1 + FLEETS.fetch_add(1, Ordering::Relaxed) % 250)
+    let run = (std::process::id() % 250) as u8;
+    Ipv4Addr::new(127, 0, 1 + run, 1 + FLEETS.fetch_add(1, Ordering::Relaxed) % 250)
 }
 
 /// `0..count` in an order without pattern, the same in every run (Fisher-Yates over a linear congruence).

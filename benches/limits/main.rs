@@ -3,7 +3,8 @@
 //! The servers run as children on one core, this program drives them from another; their CPU time and memory
 //! come from `/proc`. `scripts/limits` builds everything and calls this:
 //!
-//! `limits --lumina PATH --bare PATH [--redis PATH] [--short] [--strict] [--only FIGURE]… [--trace]`
+//! `limits --lumina PATH --bare PATH [--redis PATH] [--libmodbus PATH] [--pymodbus PATH] [--short] [--strict]
+//! [--only FIGURE]… [--trace]`
 //!
 //! Without a server to measure, as `cargo bench` and `cargo test --benches` call it, it ends at once.
 
@@ -12,6 +13,7 @@
 mod compare;
 mod figures;
 mod load;
+mod modbus;
 mod report;
 mod server;
 mod setup;
@@ -29,7 +31,7 @@ use compare::{LONG, SHORT};
 use figures::FIGURES;
 use report::Row;
 use server::Cores;
-use setup::{Contention, Setup};
+use setup::{Contention, Programs, Setup};
 
 /// An error is a sentence for whoever runs the driver; nothing here can be recovered from.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -49,13 +51,20 @@ struct Arguments {
     /// redis-server, against which pipelining is held
     #[argh(option)]
     redis: Option<PathBuf>,
-    /// less of everything, for CI: under 40 s
+    /// the server on libmodbus that Modbus requests are held against (benches/peers/libmodbus_server.c)
+    #[argh(option)]
+    libmodbus: Option<PathBuf>,
+    /// a Python interpreter that has pymodbus, against which they are held too
+    #[argh(option)]
+    pymodbus: Option<PathBuf>,
+    /// less of everything, for CI: some 40 s
     #[argh(switch)]
     short: bool,
     /// exit with 1 when a figure is missed, not only when the run fails
     #[argh(switch)]
     strict: bool,
-    /// only this figure: noise turn pipelined growth idle fresh tags start (repeatable)
+    /// only this figure: noise turn pipelined modbus growth idle session fresh tags start
+    /// (repeatable)
     #[argh(option)]
     only: Vec<String>,
     /// print each pair of windows to standard error
@@ -68,7 +77,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let ours = ["--lumina", "--bare", "--redis", "--help"];
+    let ours = ["--lumina", "--bare", "--redis", "--libmodbus", "--pymodbus", "--help"];
     if !std::env::args().any(|argument| ours.contains(&argument.as_str())) {
         println!("limits: no server to measure; run scripts/limits");
         return ExitCode::SUCCESS;
@@ -100,9 +109,13 @@ fn run(arguments: Arguments) -> Outcome<Vec<Row>> {
     watch::start(RUN_LIMIT, work.clone())?;
     let setup = Setup {
         cores: Cores::split()?,
-        lumina: arguments.lumina,
-        bare: arguments.bare,
-        redis: arguments.redis,
+        programs: Programs {
+            lumina: arguments.lumina,
+            bare: arguments.bare,
+            redis: arguments.redis,
+            libmodbus: arguments.libmodbus,
+            pymodbus: arguments.pymodbus,
+        },
         work,
         descriptors: raise_descriptor_limit()?,
         plan: if arguments.short { SHORT } else { LONG },

@@ -81,15 +81,16 @@ impl Server {
         let mut command = Command::new(program);
         command.arg("serve").args(arguments);
         Server::start(cores, command, work, |line| {
-            let address = line.split_once("line://")?.1;
+            let address = line.split_once("listening on ")?.1.split_once("://")?.1;
             let end = address.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
             address[..end.unwrap_or(address.len())].trim_end_matches(['.', ':']).parse().ok()
         })
     }
 
-    pub fn bare(cores: &Cores, program: &Path, work: &Path) -> Outcome<Server> {
+    /// One of our own programs (`benches/bare_echo.rs`, `benches/peers`), whose only line is its address.
+    pub fn peer(cores: &Cores, program: &Path, arguments: &[&str], work: &Path) -> Outcome<Server> {
         let mut command = Command::new(program);
-        command.arg("127.0.0.1:0");
+        command.args(arguments);
         Server::start(cores, command, work, |line| line.trim().parse().ok())
     }
 

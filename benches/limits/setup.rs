@@ -2,27 +2,43 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Outcome;
 use super::compare::Plan;
+use super::load::Fleet;
+use super::modbus::Masters;
 use super::server::{Cores, Server};
-use super::talk::Tongue;
+use super::talk::{SetGet, Talk, Tongue};
 
-/// One configuration for all figures but those of a fresh server: as many tags and connections as any needs.
+/// Lumina's configuration for all figures but those of a fresh server, up to the listener: as many tags and
+/// connections as any needs.
 const CONFIGURATION: &str = "[server]
 max_tags = 1100000
 max_connections = 12000
 
 [[listen]]
-url = \"line://127.0.0.1:0\"
 ";
+
+/// The interpreter gets it whole, so that this program needs no file of the sources when it runs.
+const PYMODBUS_SERVER: &str = include_str!("../peers/pymodbus_server.py");
+
+/// What is measured or held against it: a server and how it is spoken to.
+#[derive(Clone, Copy)]
+pub enum Peer {
+    /// Lumina, by the protocol of its listener.
+    Line,
+    Echo,
+    Modbus,
+    BareEcho,
+    Redis,
+    Libmodbus,
+    Pymodbus,
+}
 
 pub struct Setup {
     pub cores: Cores,
-    pub lumina: Option<PathBuf>,
-    pub bare: Option<PathBuf>,
-    pub redis: Option<PathBuf>,
+    pub programs: Programs,
     /// A folder of our own for configurations and logs; removed at the end.
     pub work: PathBuf,
     /// How many this process, and each server, may have.
@@ -34,30 +50,73 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Starts the server that speaks `tongue`; a figure is skipped where there is none.
-    pub fn serve(&self, tongue: Tongue) -> Outcome<Server> {
-        let program = match tongue {
-            Tongue::Line => &self.lumina,
-            Tongue::Resp => &self.redis,
-            Tongue::Echo => &self.bare,
-        };
-        let program = program.as_ref().expect("a figure looks for its servers before it starts them");
-        match tongue {
-            Tongue::Line => {
-                let file = self.work.join("lumina.toml");
-                fs::write(&file, CONFIGURATION)?;
-                let file = file.to_str().ok_or("the folder for temporary files is not named in UTF-8")?;
-                Server::lumina(&self.cores, program, &["--config", file], &self.work)
-            }
-            Tongue::Resp => Server::redis(&self.cores, program, &self.work),
-            Tongue::Echo => Server::bare(&self.cores, program, &self.work),
+    /// A figure is skipped where one of its servers is not there.
+    pub fn has(&self, peers: &[Peer]) -> bool {
+        peers.iter().all(|&peer| self.programs.of(peer).is_some())
+    }
+
+    pub fn serve(&self, peer: Peer) -> Outcome<Server> {
+        let program = self.programs.of(peer).expect("a figure looks for its servers before it starts them");
+        match peer {
+            Peer::Line => self.serve_lumina(program, "line"),
+            Peer::Echo => self.serve_lumina(program, "echo"),
+            Peer::Modbus => self.serve_lumina(program, "modbus"),
+            Peer::BareEcho => Server::peer(&self.cores, program, &["127.0.0.1:0"], &self.work),
+            Peer::Redis => Server::redis(&self.cores, program, &self.work),
+            Peer::Libmodbus => Server::peer(&self.cores, program, &[], &self.work),
+            Peer::Pymodbus => Server::peer(&self.cores, program, &["-c", PYMODBUS_SERVER], &self.work),
         }
+    }
+
+    fn serve_lumina(&self, program: &Path, scheme: &str) -> Outcome<Server> {
+        let file = self.work.join("lumina.toml");
+        fs::write(&file, format!("{CONFIGURATION}url = \"{scheme}://127.0.0.1:0\"\n"))?;
+        let file = file.to_str().ok_or("the folder for temporary files is not named in UTF-8")?;
+        Server::lumina(&self.cores, program, &["--config", file], &self.work)
+    }
+
+    /// Connects so many to a server, each with `batch` operations in flight once it is under load.
+    pub fn connect(&self, server: &Server, peer: Peer, connections: usize, batch: usize) -> Outcome<Fleet> {
+        let talk: Box<dyn Talk> = match peer {
+            Peer::Line => Box::new(SetGet::new(Tongue::Line, batch)),
+            Peer::Echo => Box::new(SetGet::new(Tongue::Echo("Echo: "), batch)),
+            Peer::BareEcho => Box::new(SetGet::new(Tongue::Echo(""), batch)),
+            Peer::Redis => Box::new(SetGet::new(Tongue::Resp, batch)),
+            Peer::Modbus | Peer::Libmodbus | Peer::Pymodbus => {
+                assert_eq!(batch, 1, "a master waits for its reply");
+                Box::new(Masters::default())
+            }
+        };
+        Fleet::connect(server.address, connections, talk, self.cores.apart)
     }
 }
 
 impl Drop for Setup {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.work);
+    }
+}
+
+/// Where the servers are, as far as they are there.
+pub struct Programs {
+    pub lumina: Option<PathBuf>,
+    pub bare: Option<PathBuf>,
+    pub redis: Option<PathBuf>,
+    pub libmodbus: Option<PathBuf>,
+    /// The interpreter that has the package.
+    pub pymodbus: Option<PathBuf>,
+}
+
+impl Programs {
+    fn of(&self, peer: Peer) -> Option<&Path> {
+        let program = match peer {
+            Peer::Line | Peer::Echo | Peer::Modbus => &self.lumina,
+            Peer::BareEcho => &self.bare,
+            Peer::Redis => &self.redis,
+            Peer::Libmodbus => &self.libmodbus,
+            Peer::Pymodbus => &self.pymodbus,
+        };
+        program.as_deref()
     }
 }
 

@@ -1,6 +1,40 @@
 //! What a connection says and what it must hear: the same work in the words of each server.
 
-use std::ops::Range;
+/// What the connections of a fleet say, step by step. Step 0 is a greeting: it proves that the connection was
+/// accepted and is served, and changes nothing. The others are a round that goes on and on.
+pub trait Talk {
+    /// The step that follows `step`. Neighbouring connections are at different places of the round, so that
+    /// replies that change places are noticed.
+    fn after(&self, step: usize, connection: usize) -> usize;
+
+    /// How many operations the step is.
+    fn operations(&self, step: usize) -> u64;
+
+    /// Writes the request of `connection` at `step` over `into`.
+    fn speak(&self, step: usize, connection: usize, into: &mut Vec<u8>);
+
+    /// Holds what `connection` `got` against the reply to `step`, of which it has `heard` as many bytes.
+    fn hear(&mut self, step: usize, connection: usize, heard: usize, got: &[u8]) -> Heard;
+}
+
+pub enum Heard {
+    /// More is to come.
+    Part,
+    /// The reply is whole.
+    Whole,
+    /// It is not the reply; what was asked, expected and got.
+    Wrong(String),
+}
+
+impl Heard {
+    /// How far `reply` is there with what it `got`, of which every byte `fits`; else `None`.
+    pub fn of(reply: &[u8], heard: usize, got: &[u8], fits: impl Fn(u8, u8) -> bool) -> Option<Heard> {
+        let expected = reply.get(heard..heard + got.len())?;
+        let all_fit = expected.iter().zip(got).all(|(&expected, &got)| fits(expected, got));
+        let heard = if heard + got.len() < reply.len() { Heard::Part } else { Heard::Whole };
+        all_fit.then_some(heard)
+    }
+}
 
 /// The values written, one after another: all print in four bytes, so that every SET and every GET is as long
 /// as the next, and each differs from the one before, so that a SET is a change and not a repetition.
@@ -18,33 +52,34 @@ pub enum Tongue {
     Line,
     /// Redis, in RESP arrays as its client libraries send them; its inline form is slower to parse there.
     Resp,
-    /// The bare echo. Its messages carry as many bytes as the SET or GET that they stand for, half each way:
-    /// `SET bench/00042/value 81.5` is 27 bytes in and 3 out, so 15 and 15 here;
-    /// `GET bench/00042/value` is 22 in and 27 out, so 25 and 25 (the odd byte goes against us).
-    Echo,
+    /// An echo, with what it says before what it heard. Messages to the bare one carry as many bytes as the
+    /// SET or GET that they stand for, half each way: `SET bench/00042/value 81.5` is 27 bytes in and 3 out,
+    /// so 15 and 15 here; `GET bench/00042/value` is 22 in and 27 out, so 25 and 25 (the odd byte goes
+    /// against us).
+    Echo(&'static str),
 }
 
 /// One request and the reply that it must get. A pipelined batch is one exchange too: one write, one reply.
 #[derive(Default)]
-pub struct Exchange {
+struct Exchange {
     request: Vec<u8>,
     reply: Vec<u8>,
     /// Where in the request a tag's number goes, and which of the connection's tags it is.
     ids: Vec<(usize, usize)>,
-    pub operations: u64,
+    operations: u64,
 }
 
-/// The exchanges of every connection: a greeting, then a round of exchanges that goes on and on.
-pub struct Talk {
+/// SET and GET in turn.
+pub struct SetGet {
+    /// The greeting, then the round.
     exchanges: Vec<Exchange>,
     tags_per_connection: usize,
 }
 
-impl Talk {
-    /// SET and GET in turn, each GET of the tag just set, on tags that no other connection uses, so that
-    /// every reply can be foretold. `batch` 1 is one operation at a time; else that many are sent in one
-    /// write.
-    pub fn new(tongue: Tongue, batch: usize) -> Talk {
+impl SetGet {
+    /// Each GET is of the tag just set, on tags that no other connection uses, so that every reply can be
+    /// foretold. `batch` 1 is one operation at a time; else that many are sent in one write.
+    pub fn new(tongue: Tongue, batch: usize) -> SetGet {
         assert!(batch == 1 || batch % 2 == 0, "a batch is whole SET and GET pairs");
         let mut exchanges = vec![greeting(tongue)];
         for first in 0..VALUES.len() {
@@ -64,16 +99,12 @@ impl Talk {
                 exchanges.push(both);
             }
         }
-        Talk { exchanges, tags_per_connection: batch.div_ceil(2) }
+        SetGet { exchanges, tags_per_connection: batch.div_ceil(2) }
     }
+}
 
-    pub fn exchange(&self, step: usize) -> &Exchange {
-        &self.exchanges[step]
-    }
-
-    /// The exchange that follows `step`. Neighbouring connections are at different places of the round, so
-    /// that replies that change places are noticed.
-    pub fn after(&self, step: usize, connection: usize) -> usize {
+impl Talk for SetGet {
+    fn after(&self, step: usize, connection: usize) -> usize {
         let round = self.exchanges.len() - 1;
         match step {
             0 => 1 + (connection % VALUES.len()) * (round / VALUES.len()),
@@ -81,8 +112,11 @@ impl Talk {
         }
     }
 
-    /// Writes the request of `connection` at `step` over `into`.
-    pub fn speak(&self, step: usize, connection: usize, into: &mut Vec<u8>) {
+    fn operations(&self, step: usize) -> u64 {
+        self.exchanges[step].operations
+    }
+
+    fn speak(&self, step: usize, connection: usize, into: &mut Vec<u8>) {
         let exchange = &self.exchanges[step];
         into.clear();
         into.extend_from_slice(&exchange.request);
@@ -94,24 +128,18 @@ impl Talk {
             }
         }
     }
+
+    fn hear(&mut self, step: usize, _connection: usize, heard: usize, got: &[u8]) -> Heard {
+        let Exchange { request, reply, .. } = &self.exchanges[step];
+        let fits = |want: u8, got: u8| want == got || (want == ANY_DIGIT && got.is_ascii_digit());
+        Heard::of(reply, heard, got, fits).unwrap_or_else(|| {
+            let show = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
+            Heard::Wrong(format!("to {:?} expected {:?}, got {:?}", show(request), show(reply), show(got)))
+        })
+    }
 }
 
 impl Exchange {
-    pub fn reply_len(&self) -> usize {
-        self.reply.len()
-    }
-
-    /// Whether `got` is what the reply has at `range`.
-    pub fn fits(&self, range: Range<usize>, got: &[u8]) -> bool {
-        let fits = |(&want, &got): (&u8, &u8)| want == got || (want == ANY_DIGIT && got.is_ascii_digit());
-        self.reply.get(range).is_some_and(|want| want.iter().zip(got).all(fits))
-    }
-
-    pub fn describe(&self, got: &[u8]) -> String {
-        let show = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
-        format!("to {:?} expected {:?}, got {:?}", show(&self.request), show(&self.reply), show(got))
-    }
-
     fn set(&mut self, tongue: Tongue, value: &str, tag: usize) {
         match tongue {
             Tongue::Line => {
@@ -122,7 +150,7 @@ impl Exchange {
                 self.ask("*3\r\n$3\r\nSET\r\n$17\r\nbench/", tag, &format!("/value\r\n$4\r\n{value}\r\n"));
                 self.reply.extend_from_slice(b"+OK\r\n");
             }
-            Tongue::Echo => self.mirror(&format!("set {value:<10}\n")),
+            Tongue::Echo(before) => self.mirror(before, &format!("set {value:<10}\n")),
         }
         self.operations += 1;
     }
@@ -138,7 +166,7 @@ impl Exchange {
                 self.ask("*2\r\n$3\r\nGET\r\n$17\r\nbench/", tag, "/value\r\n");
                 self.reply.extend_from_slice(format!("$4\r\n{value}\r\n").as_bytes());
             }
-            Tongue::Echo => self.mirror(&format!("get {value:<20}\n")),
+            Tongue::Echo(before) => self.mirror(before, &format!("get {value:<20}\n")),
         }
         self.operations += 1;
     }
@@ -150,18 +178,18 @@ impl Exchange {
         self.request.extend_from_slice(after.as_bytes());
     }
 
-    fn mirror(&mut self, message: &str) {
+    fn mirror(&mut self, before: &str, message: &str) {
         self.request.extend_from_slice(message.as_bytes());
+        self.reply.extend_from_slice(before.as_bytes());
         self.reply.extend_from_slice(message.as_bytes());
     }
 }
 
-/// The first exchange of a connection: proves that it was accepted and is served, and creates nothing.
 fn greeting(tongue: Tongue) -> Exchange {
     let (request, reply) = match tongue {
-        Tongue::Line => ("PING idle\n", "OK idle\n"),
-        Tongue::Resp => ("PING\r\n", "+PONG\r\n"),
-        Tongue::Echo => ("idle\n", "idle\n"),
+        Tongue::Line => ("PING idle\n", "OK idle\n".to_owned()),
+        Tongue::Resp => ("PING\r\n", "+PONG\r\n".to_owned()),
+        Tongue::Echo(before) => ("idle\n", format!("{before}idle\n")),
     };
     Exchange { request: request.into(), reply: reply.into(), ids: Vec::new(), operations: 1 }
 }
