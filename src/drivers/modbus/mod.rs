@@ -1,9 +1,9 @@
 //! The Modbus driver: it connects to devices, reads their points again and again, and writes them.
 //!
 //! [`settings`] and [`points`] are the configuration. A [`line`] is one connection and decides who is asked
-//! next; a [`device`] behind it knows what to ask: [`places`] and [`plan`] say which requests read its points,
-//! [`quarantine`] which of them are sent once it has refused some, [`writing`] how a write is done. [`figures`]
-//! show how devices are; a [`session`] is the life of a line, with a connection or without.
+//! next; a [`device`] behind it knows what to ask: [`places`] and [`plan`] say which requests read its
+//! points, [`quarantine`] which of them are sent once it has refused some, [`writing`] how a write is done.
+//! [`figures`] show how devices are; a [`session`] is the life of a line, with a connection or without.
 
 mod device;
 pub mod figures;
