@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::reactor::{BoundSocket, Clock, Reactor, bind, raise_descriptor_limit};
 use crate::tags::name::TagName;
 use crate::tags::value::Quality;
-use crate::tags::{DeclaredTag, Refusal, Tags, Write};
+use crate::tags::{DeclaredTag, Memory, Refusal, Tags, Write};
 
 /// A server that has bound all its listeners, and accepts on none of them yet.
 pub struct Server {
@@ -83,9 +83,13 @@ impl Server {
         let max_connections = config.server.max_connections.min(descriptors.connections);
         log::info!("{max_connections} connections at most; the descriptor limit is {}", descriptors.limit);
 
-        let memories = config.services.iter().filter_map(|service| Arc::clone(service).memory()).collect();
+        let mut memories: Vec<Arc<dyn Memory>> =
+            config.services.iter().filter_map(|service| Arc::clone(service).memory()).collect();
         let figures = Arc::new(FleetFigures::new(&config.fleet));
-        let tags = Tags::new(config.server.tags.clone(), config.fleet.names, 1).with_memories(memories);
+        memories.push(Arc::clone(&figures) as Arc<dyn Memory>);
+        let tags = Tags::new(config.server.tags.clone(), config.fleet.names, 1)
+            .with_system_tags(figures.most_tags())
+            .with_memories(memories);
         let tags = Arc::new(tags);
         declare_system_tags(&tags, Some(&*figures))
             .map_err(|refusal| StartError::Tag("$server".to_owned(), refusal))?;

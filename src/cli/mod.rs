@@ -3,6 +3,7 @@
 mod address;
 mod check;
 mod client;
+mod devices;
 mod load;
 mod serve;
 mod simulate;
@@ -42,6 +43,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Client(client::Client),
+    Devices(devices::Devices),
     Simulate(simulate::Simulate),
 }
 
@@ -55,6 +57,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         Ok(Arguments { command: Some(Command::Serve(serve)), .. }) => serve.run(),
         Ok(Arguments { command: Some(Command::Check(check)), .. }) => check.run(),
         Ok(Arguments { command: Some(Command::Client(client)), .. }) => client.run(),
+        Ok(Arguments { command: Some(Command::Devices(devices)), .. }) => devices.run(),
         Ok(Arguments { command: Some(Command::Simulate(simulate)), .. }) => simulate.run(),
         Ok(Arguments { command: None, .. }) => {
             say_error(format_args!(

@@ -232,11 +232,14 @@ impl Context<'_> {
         self.shard.tags.scan(pattern, scan);
     }
 
-    /// A pattern without a wildcard names a tag, and so may name a cell of a memory.
+    /// A pattern may name cells of a memory.
     fn name_cell(&self, pattern: Pattern<'_>) {
-        if let Some(name) = pattern.as_name() {
-            // There may be no such tag yet.
-            let _ = self.shard.tags.find_or_name(name, self.shard.now.wall);
+        match pattern.as_name() {
+            Some(name) => {
+                // There may be no such tag yet.
+                let _ = self.shard.tags.find_or_name(name, self.shard.now.wall);
+            }
+            None => self.shard.tags.name_cells(pattern, self.shard.now.wall),
         }
     }
 

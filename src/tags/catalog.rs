@@ -102,6 +102,11 @@ impl Catalog {
         self.entries.len() - self.system
     }
 
+    /// The number of the server's own tags.
+    pub fn system_len(&self) -> usize {
+        self.system
+    }
+
     /// Whether there is no tag but the server's own.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

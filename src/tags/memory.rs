@@ -1,6 +1,7 @@
 //! Tags whose truth is elsewhere: the cells of a protocol's memory (registers of a Modbus unit, say) that
 //! become tags when somebody names them, and cost none before.
 
+use super::name::{Pattern, TagName};
 use super::value::Kind;
 use super::{Refusal, TagId, Tags, Write};
 use crate::base::time::{Tick, Timestamp};
@@ -21,6 +22,10 @@ pub trait Memory: Send + Sync {
 
     /// The cell whose name goes on with `rest` behind the prefix and a slash, and what it holds.
     fn find(&self, rest: &str) -> Option<(u32, Kind)>;
+
+    /// Cells that are to be seen wherever `pattern`, which has a wildcard, matches them: most memories have
+    /// none.
+    fn show(&self, _pattern: Pattern<'_>, _name: &mut dyn FnMut(TagName<'_>)) {}
 
     /// The cell is a tag from now on: store what it holds, and from then on each change of it.
     fn adopt(&self, tags: &Tags, at: u32, tag: TagId, time: Timestamp);

@@ -58,14 +58,15 @@ impl Default for TagSettings {
     }
 }
 
-/// The server's own tags need no part of `max_tags`.
-const MOST_SYSTEM_TAGS: usize = 65_536;
+/// The server's own tags need no part of `max_tags`. So many there may be unless more are announced.
+const SYSTEM_TAGS: usize = 4_096;
 
 /// All tags of a server.
 pub struct Tags {
     settings: TagSettings,
     catalog: RwLock<Catalog>,
     table: Table,
+    most_system_tags: usize,
     sources: Mutex<Sources>,
     changes: Changes,
     /// The number of the last write.
@@ -130,7 +131,8 @@ impl Tags {
     pub fn new(settings: TagSettings, owners: Vec<Box<str>>, shards: usize) -> Tags {
         Tags {
             catalog: RwLock::default(),
-            table: Table::new(settings.max_tags + MOST_SYSTEM_TAGS),
+            table: Table::new(settings.max_tags + SYSTEM_TAGS),
+            most_system_tags: SYSTEM_TAGS,
             sources: Mutex::default(),
             changes: Changes::new(shards),
             sequence: AtomicU64::new(0),
@@ -138,6 +140,13 @@ impl Tags {
             memories: Vec::new(),
             settings,
         }
+    }
+
+    /// There may be so many more of the server's own tags.
+    pub fn with_system_tags(mut self, more: usize) -> Tags {
+        self.most_system_tags += more;
+        self.table = Table::new(self.settings.max_tags + self.most_system_tags);
+        self
     }
 
     /// Cells of these memories become tags when they are named.
@@ -182,13 +191,25 @@ impl Tags {
         }
     }
 
-    /// `None`: the name is not of a memory. `Some(None)`: it is, and there is no such cell.
+    /// `None`: the name is not of a memory. `Some(None)`: it is, and there is no such cell. Among the
+    /// server's own names cells have no level to themselves.
     fn cell_of(&self, name: TagName<'_>) -> Option<Option<(Cell, Kind)>> {
-        self.memories.iter().enumerate().find_map(|(number, memory)| {
+        let found = self.memories.iter().enumerate().find_map(|(number, memory)| {
             let rest = name.as_str().strip_prefix(memory.prefix())?.strip_prefix('/')?;
             let cell = |at| Cell { memory: number as u8, at };
             Some(memory.find(rest).map(|(at, kind)| (cell(at), kind)))
-        })
+        });
+        found.filter(|cell| cell.is_some() || !name.is_system())
+    }
+
+    /// Name the cells that are to be seen wherever a pattern matches them.
+    pub fn name_cells(&self, pattern: Pattern<'_>, time: Timestamp) {
+        for memory in &self.memories {
+            memory.show(pattern, &mut |name| {
+                // Where there is no room for it, it is not seen.
+                let _ = self.find_or_name(name, time);
+            });
+        }
     }
 
     fn memory(&self, cell: Cell) -> &dyn Memory {
@@ -230,8 +251,12 @@ impl Tags {
             if catalog.find(name.as_str()).is_some() {
                 return Err(Refusal::ReadOnly);
             }
-            if catalog.len() >= self.settings.max_tags && !name.is_system() {
-                return Err(Refusal::Limit(Limit::Tags(self.settings.max_tags)));
+            let (count, most) = match name.is_system() {
+                true => (catalog.system_len(), self.most_system_tags),
+                false => (catalog.len(), self.settings.max_tags),
+            };
+            if count >= most {
+                return Err(Refusal::Limit(Limit::Tags(most)));
             }
             catalog.add(name, Some(declaration))
         };

@@ -310,7 +310,7 @@ impl Device {
             Ok(value) => value,
             Err(_) => {
                 cx.report(tag, Input::Null, Quality::Bad, now.wall);
-                return self.figures.set_reason(point, Reason::Unreadable);
+                return self.figures.set_reason(cx.tags(), point, Reason::Unreadable, now.wall);
             }
         };
         let told = settings.deadband.map(|band| (band, cx.read(tag).value));
@@ -322,7 +322,7 @@ impl Device {
         }
         self.read_at[point] = now.tick;
         self.stale_at = self.stale_at.min(now.tick + self.stale_after(settings.rate));
-        self.figures.set_reason(point, Reason::None);
+        self.figures.set_reason(cx.tags(), point, Reason::None, now.wall);
     }
 
     /// A write was confirmed.
@@ -359,7 +359,7 @@ impl Device {
         if !matches!(self.figures.reason(point), Reason::Exception(_))
             || matches!(reason, Reason::Exception(_))
         {
-            self.figures.set_reason(point, reason);
+            self.figures.set_reason(cx.tags(), point, reason, cx.now().wall);
         }
     }
 

@@ -1,15 +1,17 @@
 //! How devices are, as `$device/<name>/…` shows it: written by the line that polls them, read by anybody.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::settings::Fleet;
-use crate::base::time::{Now, Tick};
+use super::settings::{Fleet, Model};
+use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::Figures;
 use crate::metrics::Counter;
 use crate::protocols::modbus::Exception;
-use crate::tags::value::{Input, Kind, Value};
-use crate::tags::{Access, Declaration, Refusal};
+use crate::tags::name::{Pattern, TagName};
+use crate::tags::value::{Input, Kind, Quality, Value};
+use crate::tags::{Access, Declaration, Memory, OwnerId, Refusal, TagId, Tags, Write};
 
 /// How a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +130,9 @@ pub struct DeviceFigures {
     oldest_us: AtomicU64,
     /// Why each point is not good.
     reasons: Box<[AtomicU8]>,
+    /// Of points whose reason is a tag, which; behind the flag that there is any.
+    has_named: AtomicBool,
+    named: Mutex<BTreeMap<usize, TagId>>,
 }
 
 impl DeviceFigures {
@@ -145,6 +150,8 @@ impl DeviceFigures {
             overruns: Counter::default(),
             quarantined: Counter::default(),
             oldest_us: AtomicU64::new(0),
+            has_named: AtomicBool::new(false),
+            named: Mutex::default(),
             reasons: (0..points).map(|_| AtomicU8::new(Reason::NotRead.code())).collect(),
         }
     }
@@ -175,9 +182,24 @@ impl DeviceFigures {
         Reason::from_code(self.reasons[point].load(Relaxed))
     }
 
-    pub fn set_reason(&self, point: usize, reason: Reason) {
-        self.reasons[point].store(reason.code(), Relaxed);
+    /// Sets why a point is not good, and the tag that says so if there is one.
+    pub fn set_reason(&self, tags: &Tags, point: usize, reason: Reason, time: Timestamp) {
+        if self.reasons[point].swap(reason.code(), Relaxed) != reason.code() && self.has_named.load(Relaxed) {
+            if let Some(&tag) = self.named().get(&point) {
+                show_reason(tags, tag, reason, time);
+            }
+        }
     }
+
+    fn named(&self) -> MutexGuard<'_, BTreeMap<usize, TagId>> {
+        self.named.lock().expect("a panic ends the process, so no lock is poisoned")
+    }
+}
+
+fn show_reason(tags: &Tags, tag: TagId, reason: Reason, time: Timestamp) {
+    let value = Input::Text(reason.text().into());
+    let quality = Quality::Good;
+    tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
 }
 
 /// One of a device's figures.
@@ -249,7 +271,7 @@ const FIELDS: [Field; 13] = [
         },
     },
     Field {
-        name: "reasons",
+        name: "not_good",
         kind: Kind::Int,
         access: Access::ReadOnly,
         units: "",
@@ -265,22 +287,91 @@ const ENABLED: usize = 1;
 
 /// The figures of all devices, by their owner's number.
 pub struct FleetFigures {
-    devices: Vec<(Box<str>, Arc<DeviceFigures>)>,
+    devices: Vec<Known>,
+}
+
+/// A device as its figures know it.
+struct Known {
+    name: Box<str>,
+    model: Arc<Model>,
+    figures: Arc<DeviceFigures>,
+    /// The number of its first point among all devices' points.
+    first_point: u32,
 }
 
 impl FleetFigures {
     pub fn new(fleet: &Fleet) -> FleetFigures {
         let mut devices: Vec<_> = fleet.lines.iter().flat_map(|line| &line.devices).collect();
         devices.sort_by_key(|device| device.owner.0);
-        let figures = |points| Arc::new(DeviceFigures::new(points));
-        let of = |device: &&super::settings::DeviceSettings| {
-            (device.name.clone(), figures(device.model.points.len()))
-        };
-        FleetFigures { devices: devices.iter().map(of).collect() }
+        let known = devices.iter().scan(0, |first_point, device| {
+            let (name, model) = (device.name.clone(), Arc::clone(&device.model));
+            let figures = Arc::new(DeviceFigures::new(model.points.len()));
+            let known = Known { name, figures, first_point: *first_point, model };
+            *first_point += known.model.points.len() as u32;
+            Some(known)
+        });
+        FleetFigures { devices: known.collect() }
     }
 
-    pub fn of(&self, owner: crate::tags::OwnerId) -> Arc<DeviceFigures> {
-        Arc::clone(&self.devices[usize::from(owner.0)].1)
+    pub fn of(&self, owner: OwnerId) -> Arc<DeviceFigures> {
+        Arc::clone(&self.devices[usize::from(owner.0)].figures)
+    }
+
+    /// How many tags there may be of them: figures, and a reason for each point.
+    pub fn most_tags(&self) -> usize {
+        self.len() + self.devices.iter().map(|device| device.model.points.len()).sum::<usize>()
+    }
+
+    /// The device and the point of a cell.
+    fn reason_at(&self, at: u32) -> (&Known, usize) {
+        let after = self.devices.partition_point(|device| device.first_point <= at);
+        // Devices without points have the first point of the next.
+        let device = &self.devices[after - 1];
+        (device, (at - device.first_point) as usize)
+    }
+}
+
+/// `$device/<name>/reason/<tag>`: why a tag is not good. Seen in listings while it is not.
+impl Memory for FleetFigures {
+    fn prefix(&self) -> &'static str {
+        "$device"
+    }
+
+    fn find(&self, rest: &str) -> Option<(u32, Kind)> {
+        let (device, rest) = rest.split_once('/')?;
+        let name = rest.strip_prefix("reason/")?;
+        let device = self.devices.iter().find(|known| *known.name == *device)?;
+        let point = device.model.points.iter().position(|point| *point.name == *name)?;
+        Some((device.first_point + point as u32, Kind::Text))
+    }
+
+    fn show(&self, pattern: Pattern<'_>, name: &mut dyn FnMut(TagName<'_>)) {
+        // Who asks for all that there is of all devices does not mean each of their tags.
+        if !pattern.levels().any(|level| level == "reason") {
+            return;
+        }
+        for device in &self.devices {
+            for (point, settings) in device.model.points.iter().enumerate() {
+                if device.figures.reason(point) != Reason::None {
+                    let text = format!("$device/{}/reason/{}", device.name, settings.name);
+                    TagName::parse(&text)
+                        .into_iter()
+                        .filter(|tag| pattern.matches(*tag))
+                        .for_each(&mut *name);
+                }
+            }
+        }
+    }
+
+    fn adopt(&self, tags: &Tags, at: u32, tag: TagId, time: Timestamp) {
+        let (device, point) = self.reason_at(at);
+        device.figures.named().insert(point, tag);
+        device.figures.has_named.store(true, Relaxed);
+        show_reason(tags, tag, device.figures.reason(point), time);
+    }
+
+    fn write(&self, _: &Tags, _: u32, _: TagId, _: Tick, _: Write<'_>) -> Result<(), Refusal> {
+        Err(Refusal::ReadOnly)
     }
 }
 
@@ -290,7 +381,7 @@ impl Figures for FleetFigures {
     }
 
     fn declare(&self, number: usize) -> (String, Declaration) {
-        let (name, field) = (&self.devices[number / FIELDS.len()].0, &FIELDS[number % FIELDS.len()]);
+        let (device, field) = (&self.devices[number / FIELDS.len()], &FIELDS[number % FIELDS.len()]);
         let declaration = Declaration {
             kind: field.kind,
             access: field.access,
@@ -298,17 +389,17 @@ impl Figures for FleetFigures {
             description: field.description.into(),
             ..Declaration::default()
         };
-        (format!("$device/{name}/{}", field.name), declaration)
+        (format!("$device/{}/{}", device.name, field.name), declaration)
     }
 
     fn value(&self, number: usize, now: Now) -> Value {
-        (FIELDS[number % FIELDS.len()].value)(&self.devices[number / FIELDS.len()].1, now)
+        (FIELDS[number % FIELDS.len()].value)(&self.devices[number / FIELDS.len()].figures, now)
     }
 
     fn write(&self, number: usize, value: &Input<'_>) -> Result<(), Refusal> {
         match (number % FIELDS.len(), value) {
             (ENABLED, Input::Bool(enabled)) => {
-                self.devices[number / FIELDS.len()].1.set_enabled(*enabled);
+                self.devices[number / FIELDS.len()].figures.set_enabled(*enabled);
                 Ok(())
             }
             _ => Err(Refusal::ReadOnly),
