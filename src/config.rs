@@ -298,8 +298,10 @@ impl ListenUrl {
             let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.scheme).collect();
             return Err(format!("unknown protocol '{scheme}', expected one of {}", known.join(", ")));
         };
+        // Shown with its port, as nobody knows that of each protocol by heart.
+        let (host, port) = host::split(rest, protocol.default_port)?;
         let addresses = host::addresses(rest, protocol.default_port)?;
-        Ok(ListenUrl { protocol, addresses, text: text.to_owned() })
+        Ok(ListenUrl { protocol, addresses, text: format!("{scheme}://{host}:{port}") })
     }
 }
 
