@@ -26,6 +26,7 @@ mod many;
 mod modbus_framings;
 mod modbus_listeners;
 mod modbus_protocol;
+mod modbus_units;
 mod shutdown;
 mod simulate_command;
 mod tidy;
