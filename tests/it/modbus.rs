@@ -3,7 +3,7 @@
 //!
 //! Bytes are written as hexadecimal digits, with blanks where they help: `03 0000 0002`.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 
@@ -127,7 +127,7 @@ impl Master {
             }
             Wire::Udp(socket) => {
                 let mut datagram = [0; 65_536];
-                let count = socket.recv(&mut datagram).expect("a reply, and in time");
+                let count = unless_interrupted(|| socket.recv(&mut datagram)).expect("a reply, and in time");
                 datagram[..count].to_vec()
             }
             Wire::Rtu(stream) => return receive_rtu(stream, unit),
@@ -141,9 +141,9 @@ impl Master {
     /// The stream ends here: neither another byte nor a reset.
     #[track_caller]
     pub fn expect_end(&mut self) {
-        let mut rest = [0; 512];
-        let count = self.stream().read(&mut rest).expect("an end, and in time");
-        assert!(count == 0, "bytes instead of the end: {}", show(&rest[..count]));
+        let mut rest = Vec::new();
+        self.stream().read_to_end(&mut rest).expect("an end, and in time");
+        assert!(rest.is_empty(), "bytes before the end: {}", show(&rest));
     }
 
     pub fn stream(&self) -> &TcpStream {
@@ -167,6 +167,16 @@ fn receive_rtu(stream: &mut TcpStream, unit: u8) -> Vec<u8> {
     }
     assert_eq!(frame[0], unit, "a reply of another unit: {}", show(&frame));
     frame[1..frame.len() - 2].to_vec()
+}
+
+/// Signals of other tests come here, too.
+pub fn unless_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// A connection from `from`, if that matters.
