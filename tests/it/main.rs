@@ -23,6 +23,7 @@ mod line_sources;
 mod line_subscriptions;
 mod line_values;
 mod many;
+mod modbus_config;
 mod modbus_conversions;
 mod modbus_framings;
 mod modbus_listeners;

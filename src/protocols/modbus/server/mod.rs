@@ -219,13 +219,8 @@ impl Memory for Units {
     }
 
     fn find(&self, rest: &str) -> Option<(u32, Kind)> {
-        let mut levels = rest.split('/');
-        let (id, area, address) = (number(levels.next()?)?, Area::parse(levels.next()?)?, levels.next()?);
-        let address: u16 = number(address)?;
-        if levels.next().is_some() {
-            return None;
-        }
-        let place = self.by_id[usize::from(u8::try_from(id).ok()?)]?;
+        let (id, area, address) = register(rest)?;
+        let place = self.by_id[usize::from(id)]?;
         match &self.units[usize::from(place)].content {
             Content::Raw(raw) if raw.lock().has(area, address) => {
                 let at = u32::from(place) << 24 | (area as u32) << 16 | u32::from(address);
@@ -258,6 +253,17 @@ impl Units {
         let area = super::address::AREAS[(at >> 16 & 0xFF) as usize];
         (raw, area, at as u16)
     }
+}
+
+/// Unit, area and address of a register, from what its tag's name has behind the first level.
+fn register(rest: &str) -> Option<(u8, Area, u16)> {
+    let mut levels = rest.split('/');
+    let (id, area, address) =
+        (number(levels.next()?)?, Area::parse(levels.next()?)?, number(levels.next()?)?);
+    if levels.next().is_some() {
+        return None;
+    }
+    Some((u8::try_from(id).ok()?, area, address))
 }
 
 /// A number as it is printed: each register has one name.
