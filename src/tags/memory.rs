@@ -1,8 +1,8 @@
 //! Tags whose truth is elsewhere: the cells of a protocol's memory (registers of a Modbus unit, say) that
 //! become tags when somebody names them, and cost none before.
 
-use super::value::Kind;
-use super::{Refusal, TagId, Tags, Write};
+use super::value::{Input, Kind};
+use super::{TagId, Tags, Write};
 use crate::base::time::{Tick, Timestamp};
 
 /// A cell of one of the memories.
@@ -25,7 +25,9 @@ pub trait Memory: Send + Sync {
     /// The cell is a tag from now on: store what it holds, and from then on each change of it.
     fn adopt(&self, tags: &Tags, at: u32, tag: TagId, time: Timestamp);
 
-    /// Take a value, which is of the cell's kind and not null, and store it as the tag's. `Err` if the cell
-    /// cannot hold it.
-    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>) -> Result<(), Refusal>;
+    /// Whether the cell can hold a value, which is of its kind or null.
+    fn holds(&self, at: u32, value: &Input<'_>) -> bool;
+
+    /// Take a value that the cell can hold and that is not null, and store it as the tag's.
+    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>);
 }

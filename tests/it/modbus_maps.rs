@@ -431,6 +431,22 @@ fn tags_of_the_server_and_registers_of_another_unit() {
     );
 }
 
+/// Also what a register of raw memory cannot hold is seen before anything is written.
+#[test]
+fn a_register_that_cannot_hold_the_value() {
+    let rows =
+        maps(&[("holding:0", "first", "type = 'u16'"), ("holding:1", "modbus/7/holding/5", "type = 'i16'")]);
+    check(
+        &format!("[[modbus.unit]]\nid = 7\nholdings = 10\n{rows}"),
+        "
+        1: 10 0000 0002 04 0005 7FFF = 10 0000 0002
+        1: 10 0000 0002 04 0006 FFFF = 90 03
+        1: 03 0000 0002 = 03 04 0005 7FFF
+        7: 03 0005 0001 = 03 02 7FFF
+        ",
+    );
+}
+
 /// A tag in more than one place, and in more than one way.
 #[test]
 fn a_tag_in_several_places() {

@@ -26,7 +26,7 @@ use crate::engine::{
     Acceptor, Context, Listening, Protocol, Service, ServiceRow, Session, Ticket, Transport,
 };
 use crate::protocols::modbus::Request;
-use crate::tags::value::Kind;
+use crate::tags::value::{Input, Kind};
 use crate::tags::{Memory, Refusal, TagId, Tags, Write};
 
 use mapped::Mapped;
@@ -235,9 +235,13 @@ impl Memory for Units {
         raw.lock().adopt(tags, area, address, tag, time);
     }
 
-    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
+    fn holds(&self, _: u32, value: &Input<'_>) -> bool {
+        !matches!(value, Input::Int(register) if u16::try_from(*register).is_err())
+    }
+
+    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>) {
         let (raw, area, address) = self.cell(at);
-        raw.lock().write_tag(tags, area, address, tag, now, write)
+        raw.lock().write_tag(tags, area, address, tag, now, write);
     }
 }
 
