@@ -23,6 +23,37 @@ fn check(text: &str, expected: Mistakes<'_>) {
     }
 }
 
+#[test]
+fn a_good_configuration() {
+    let text = "
+[[listen]]
+url = \"modbus://127.0.0.1:1502\"
+read = [\"10.0.0.0/8\"]
+write = [\"10.1.2.3/32\"]
+
+[[modbus.unit]]            # raw memory, plain arrays, start at 0
+id = 1
+coils = 1000
+discretes = 1000
+inputs = 1000
+holdings = 1000
+
+[[modbus.map]]             # a tag shown as registers
+unit = 2
+address = \"holding:100\"    # also 40101, 4x101; coil:7; holding:100.3 (bit 0 is the lowest)
+tag = \"line1/press3/temperature\"
+type = \"f32\"
+order = \"abcd\"
+scale = 0.1                # tag = register × scale + offset
+on_bad = \"exception\"       # or \"last\", or a number to show instead
+";
+    let dir = Folder::new();
+    dir.write("good.toml", text);
+    let outcome = run(&dir, &["check", "--config", "good.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("listen modbus://127.0.0.1:1502: "), "{}", outcome.stdout);
+}
+
 /// A map of a unit 1 with one line: its keys after unit, in lines 3 and on.
 #[track_caller]
 fn check_map(keys: &str, expected: Mistakes<'_>) {
@@ -213,6 +244,36 @@ fn tags_that_are_not_there() {
     check_tag("$server/tags", &format!("{register}\nwatchdog = '1s'\nsafe = 0"), &[(10, 12, "read-only")]);
     let safe = format!("{register}\nwatchdog = '1s'\nsafe = 65536");
     check_tag("modbus/7/holding/5", &safe, &[(11, 8, "accepts")]);
+}
+
+/// So is a declared register that is not there, or declared as something else.
+#[test]
+fn declared_registers() {
+    let check_tag = |name: &str, keys: &str, word: &str| {
+        let units = "[[modbus.unit]]\nid = 7\nholdings = 10\ncoils = 10\n[[modbus.unit]]\nid = 8\n";
+        check(&format!("{units}[[tag]]\nname = '{name}'\n{keys}"), &[(8, 8, word)]);
+    };
+    for name in ["modbus/7/holding/10", "modbus/7/input/0", "modbus/8/holding/0", "modbus/9/holding/0"] {
+        check_tag(name, "", "there is no");
+    }
+    check_tag("modbus/7/holding/05", "initial = 5", "there is no");
+    check_tag("modbus/7/holding", "", "there is no");
+    check_tag("modbus/7/holding/5", "type = 'float'", "type int");
+    check_tag("modbus/7/holding/5", "type = 'bool'", "type int");
+    check_tag("modbus/7/coil/5", "type = 'int'", "type bool");
+    check_tag("modbus/7/coil/5", "initial = 1", "initial");
+    for initial in ["true", "'7'", "1.5", "65536", "-1"] {
+        check_tag("modbus/7/holding/5", &format!("initial = {initial}"), "initial");
+    }
+}
+
+/// Tags that a map declares count as well.
+#[test]
+fn more_tags_than_are_allowed() {
+    let maps: String = (0..3)
+        .map(|n| format!("[[modbus.map]]\nunit = 1\naddress = 'coil:{n}'\ntag = 'tag/{n}'\n"))
+        .collect();
+    check(&format!("[server]\nmax_tags = 2\n{maps}"), &[(1, 1, "max_tags")]);
 }
 
 /// A tag of which only the quality is shown need not be declared; nor is a name below `modbus/` a register
