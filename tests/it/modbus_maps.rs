@@ -243,8 +243,8 @@ fn values_are_not_cut_and_gaps_are_not_there() {
     );
 }
 
-/// With `fill = 0` a block of registers can be read and written whatever is between. Values are not cut, as no
-/// master is to see half of one; nor is there anything behind the last address.
+/// With `fill = 0` a block of registers can be read and written whatever is between. Values are not cut, as
+/// no master is to see half of one; nor is there anything behind the last address.
 #[test]
 fn gaps_that_are_filled() {
     let unit = "[[modbus.unit]]\nid = 1\nfill = 0\n";

@@ -1,5 +1,5 @@
-//! Modbus: functions, exceptions and the order of checks, frames of Modbus TCP. The memory is that of a server
-//! which is told of no units: unit 1, all of a PLC's addresses.
+//! Modbus: functions, exceptions and the order of checks, frames of Modbus TCP. Mostly the memory is that of
+//! a server which is told of no units: unit 1, all of a PLC's addresses.
 
 use crate::modbus::{Master, check, hex, mbap, show, start};
 use crate::server::Server;
