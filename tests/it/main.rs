@@ -26,6 +26,7 @@ mod many;
 mod modbus_config;
 mod modbus_conversions;
 mod modbus_framings;
+mod modbus_gateway;
 mod modbus_listeners;
 mod modbus_maps;
 mod modbus_protocol;
