@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::host;
-use crate::base::section::{ConfigError, Document, Scalar, Section};
+use crate::base::section::{ConfigError, Document, Scalar, Section, Spot};
 use crate::drivers::{self, modbus::settings::Fleet};
 use crate::engine::{Acceptor, Protocol, Service, ServiceRow, Transport};
 use crate::protocols::{PROTOCOLS, by_scheme};
@@ -125,10 +125,10 @@ impl Config {
         let document = Document::parse(file, text);
         let root = document.root();
         let server = root.table("server").map_or_else(ServerConfig::default, server_section);
-        let mut tags = tag_sections(&document, root.tables("tag"), &server.tags);
+        let (mut tags, places) = tag_sections(&document, root.tables("tag"), &server.tags);
         let folder = Path::new(file).parent().unwrap_or(Path::new(""));
         let load = |name: &str| std::fs::read_to_string(folder.join(name));
-        let (fleet, wrong) = drivers::modbus::settings::read(&root, &mut tags, &load);
+        let (fleet, of_other_files) = drivers::modbus::settings::read(&root, &mut tags, &load);
         let mut services = Services::default();
         services.configure(&root, &mut tags);
         let mut listeners: Vec<ListenConfig> = root
@@ -137,17 +137,24 @@ impl Config {
             .filter_map(|section| listen_section(section, &mut services, &mut tags))
             .collect();
         root.finish();
-        let mut errors = document.errors();
-        errors.extend(wrong);
         let default = [DEFAULT_LISTENER.to_owned()];
         let listen = if listeners.is_empty() && listen.is_empty() { &default } else { listen };
+        let mut of_command_line = Vec::new();
         for url in listen {
             match command_line_listener(url, &mut services, &mut tags) {
                 Ok(listener) => listeners.push(listener),
-                Err(wrong) => errors.extend(wrong),
+                Err(wrong) => of_command_line.extend(wrong),
             }
         }
         let services = services.into_vec();
+        check_cells(&document, &tags, &places, &services);
+        if tags.len() > server.tags.max_tags {
+            let (all, most) = (tags.len(), server.tags.max_tags);
+            let why = format!("with those that are shown there are {all} tags, more than {most} (max_tags)");
+            document.error_at(document.root().spot("server"), why);
+        }
+        let mut errors = document.errors();
+        errors.extend(of_other_files.into_iter().chain(of_command_line));
         if errors.is_empty() { Ok(Config { server, listeners, services, fleet, tags }) } else { Err(errors) }
     }
 }
@@ -298,8 +305,10 @@ impl ListenUrl {
             let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.scheme).collect();
             return Err(format!("unknown protocol '{scheme}', expected one of {}", known.join(", ")));
         };
+        // Shown with its port, as nobody knows that of each protocol by heart.
+        let (host, port) = host::split(rest, protocol.default_port)?;
         let addresses = host::addresses(rest, protocol.default_port)?;
-        Ok(ListenUrl { protocol, addresses, text: text.to_owned() })
+        Ok(ListenUrl { protocol, addresses, text: format!("{scheme}://{host}:{port}") })
     }
 }
 
@@ -309,8 +318,38 @@ impl fmt::Display for ListenUrl {
     }
 }
 
-fn tag_sections(document: &Document, sections: Vec<Section<'_>>, settings: &TagSettings) -> Declared {
-    let mut places = HashMap::new();
+/// Where tags are declared.
+type Places = HashMap<Box<str>, Spot>;
+
+/// Declared tags that are cells of a memory are there, and hold what is declared of them.
+fn check_cells(document: &Document, tags: &Declared, places: &Places, services: &[Arc<dyn Service>]) {
+    for memory in services.iter().filter_map(|service| Arc::clone(service).memory()) {
+        let below = |name| str::strip_prefix(name, memory.prefix())?.strip_prefix('/');
+        for tag in tags.iter() {
+            let (Some(rest), Some(place)) = (below(&tag.name), places.get(&tag.name)) else { continue };
+            let name = &tag.name;
+            let Some((at, kind)) = memory.find(rest) else {
+                document.error_at(*place, format!("there is no '{name}' in what the server shows there"));
+                continue;
+            };
+            if !matches!(tag.declaration.kind, Kind::Any) && tag.declaration.kind != kind {
+                let (own, declared) = (kind.as_str(), tag.declaration.kind.as_str());
+                document.error_at(*place, format!("'{name}' is of type {own}, and not {declared}"));
+            }
+            let first = tag.initial.as_ref().map(|value| kind.convert(value.as_input()));
+            if first.is_some_and(|first| !first.is_ok_and(|first| memory.holds(at, &first))) {
+                document.error_at(*place, format!("'{name}' cannot hold its 'initial'"));
+            }
+        }
+    }
+}
+
+fn tag_sections(
+    document: &Document,
+    sections: Vec<Section<'_>>,
+    settings: &TagSettings,
+) -> (Declared, Places) {
+    let mut places = Places::new();
     let mut tags = Declared::default();
     for mut section in sections {
         section.require("name", "such as \"line1/press3/temperature\"");
@@ -338,7 +377,7 @@ fn tag_sections(document: &Document, sections: Vec<Section<'_>>, settings: &TagS
             tags.add(DeclaredTag { name, declaration, initial });
         }
     }
-    tags
+    (tags, places)
 }
 
 fn tag_section(section: &mut Section<'_>, settings: &TagSettings) -> (Declaration, Option<Value>) {

@@ -154,6 +154,9 @@ fn urls_of_listeners() {
     check("line://127.0.0.1:-1", Err("'-1' is not a port"));
     check("line://", Err("is no address"));
     check("line://256.0.0.1:1", Err("'256.0.0.1' is no address"));
+    let shown = |url| ListenUrl::parse(url).map(|url| url.to_string());
+    assert_eq!(shown("modbus://[::1]").as_deref(), Ok("modbus://[::1]:502"));
+    assert_eq!(shown("line://127.0.0.1:7/").as_deref(), Ok("line://127.0.0.1:7"));
 }
 
 #[test]

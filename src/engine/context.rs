@@ -205,7 +205,7 @@ impl Context<'_> {
         let stale_at = stale_after.map_or(Tick::NEVER, |span| now.tick + span);
         let time = time.unwrap_or(now.wall);
         let write = Write { value, quality, time, source: self.link.source, stale_at };
-        self.shard.tags.write(admitted, now.tick, write)?;
+        self.shard.tags.write(admitted, now.tick, write);
         if stale_at < Tick::NEVER {
             self.shard.stale.arm_no_later(tag.0, stale_at);
         }

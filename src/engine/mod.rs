@@ -46,7 +46,7 @@ pub use session::{
     Wire,
 };
 pub use shard::{Listener, Settings};
-pub use system::{Figures, declare_system_tags};
+pub use system::{Figures, declare_system_tags, system_tag_kind};
 
 use buffers::Buffers;
 use connection::{Connection, Link, Phase};

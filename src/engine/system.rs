@@ -103,6 +103,11 @@ pub(super) struct SystemTags {
     pub(super) figures: Option<Arc<dyn Figures>>,
 }
 
+/// What one of the server's own tags holds; `None` if there is none of that name.
+pub fn system_tag_kind(name: &str) -> Option<Kind> {
+    SYSTEM_TAGS.iter().find(|tag| tag.name == name).map(|tag| tag.kind)
+}
+
 /// Declare the server's own tags; they must be the first.
 pub fn declare_system_tags(tags: &Tags, figures: Option<&dyn Figures>) -> Result<(), Refusal> {
     for (row, tag) in SYSTEM_TAGS.iter().enumerate() {

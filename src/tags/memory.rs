@@ -2,8 +2,8 @@
 //! become tags when somebody names them, and cost none before.
 
 use super::name::{Pattern, TagName};
-use super::value::Kind;
-use super::{Refusal, TagId, Tags, Write};
+use super::value::{Input, Kind};
+use super::{TagId, Tags, Write};
 use crate::base::time::{Tick, Timestamp};
 
 /// A cell of one of the memories.
@@ -23,6 +23,11 @@ pub trait Memory: Send + Sync {
     /// The cell whose name goes on with `rest` behind the prefix and a slash, and what it holds.
     fn find(&self, rest: &str) -> Option<(u32, Kind)>;
 
+    /// Whether its tags can be written.
+    fn is_writable(&self) -> bool {
+        true
+    }
+
     /// Cells that are to be seen wherever `pattern`, which has a wildcard, matches them: most memories have
     /// none.
     fn show(&self, _pattern: Pattern<'_>, _name: &mut dyn FnMut(TagName<'_>)) {}
@@ -30,7 +35,9 @@ pub trait Memory: Send + Sync {
     /// The cell is a tag from now on: store what it holds, and from then on each change of it.
     fn adopt(&self, tags: &Tags, at: u32, tag: TagId, time: Timestamp);
 
-    /// Take a value, which is of the cell's kind and not null, and store it as the tag's. `Err` if the cell
-    /// cannot hold it.
-    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>) -> Result<(), Refusal>;
+    /// Whether the cell can hold a value, which is of its kind or null.
+    fn holds(&self, at: u32, value: &Input<'_>) -> bool;
+
+    /// Take a value that the cell can hold and that is not null, and store it as the tag's.
+    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>);
 }

@@ -242,6 +242,9 @@ impl Tags {
                     return Err(Refusal::WrongType(kind));
                 }
                 declaration.kind = kind;
+                if !self.memory(cell).is_writable() {
+                    declaration.access = Access::ReadOnly;
+                }
                 Some(cell)
             }
         };
@@ -296,14 +299,18 @@ impl Tags {
         if declaration.access == Access::ReadOnly {
             return Err(Refusal::ReadOnly);
         }
-        let &Declaration { kind, owner, cell, stale_after, .. } = declaration;
-        let given = std::mem::replace(value, Input::Null);
-        *value = kind.convert(given).map_err(|_| Refusal::WrongType(kind))?;
-        if !declaration.limits.contains(value) {
-            return Err(Refusal::OutOfRange);
-        }
+        let &Declaration { owner, cell, stale_after, .. } = declaration;
+        *value = self.fitted(declaration, std::mem::replace(value, Input::Null))?;
         self.check_text(value)?;
         Ok(Admitted { tag, owner, cell, stale_after })
+    }
+
+    /// What a tag's type makes of a value, if its limits and its cell allow it.
+    fn fitted<'a>(&self, declaration: &Declaration, value: Input<'a>) -> Result<Input<'a>, Refusal> {
+        let &Declaration { kind, limits, cell, .. } = declaration;
+        let value = kind.convert(value).map_err(|_| Refusal::WrongType(kind))?;
+        let is_held = cell.is_none_or(|cell| self.memory(cell).holds(cell.at, &value));
+        if limits.contains(&value) && is_held { Ok(value) } else { Err(Refusal::OutOfRange) }
     }
 
     fn create(&self, name: TagName<'_>, value: &Input<'_>) -> Result<Admitted, Refusal> {
@@ -336,23 +343,26 @@ impl Tags {
     }
 
     /// Carry out an admitted write: to the cell that the tag shows, or to the table.
-    pub fn write(&self, admitted: Admitted, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
-        self.put(admitted.tag, admitted.cell, now, write)
+    pub fn write(&self, admitted: Admitted, now: Tick, write: Write<'_>) {
+        self.put(admitted.tag, admitted.cell, now, write);
     }
 
     /// Give a declared tag its first value, also where it is read-only.
-    pub fn preset(&self, tag: TagId, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
-        let cell = self.catalog().declaration(tag).cell;
-        self.put(tag, cell, now, write)
+    pub fn preset(&self, tag: TagId, now: Tick, mut write: Write<'_>) -> Result<(), Refusal> {
+        let cell = {
+            let catalog = self.catalog();
+            let declaration = catalog.declaration(tag);
+            write.value = self.fitted(declaration, write.value)?;
+            declaration.cell
+        };
+        self.put(tag, cell, now, write);
+        Ok(())
     }
 
-    fn put(&self, tag: TagId, cell: Option<Cell>, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
+    fn put(&self, tag: TagId, cell: Option<Cell>, now: Tick, write: Write<'_>) {
         match cell {
             Some(cell) => self.memory(cell).write(self, cell.at, tag, now, write),
-            None => {
-                self.store(tag, write);
-                Ok(())
-            }
+            None => self.store(tag, write),
         }
     }
 

@@ -56,7 +56,8 @@ impl Client {
         Client::over(socket.into())
     }
 
-    fn over(stream: TcpStream) -> Client {
+    /// On a connection that is there.
+    pub fn over(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(DEADLINE)).expect("a socket has a read timeout");
         stream.set_write_timeout(Some(DEADLINE)).expect("a socket has a write timeout");
         stream.set_nodelay(true).expect("a socket has TCP_NODELAY");

@@ -5,6 +5,7 @@
 //! never hangs.
 
 mod client;
+mod modbus;
 mod script;
 mod server;
 mod terminal;
@@ -22,6 +23,15 @@ mod line_sources;
 mod line_subscriptions;
 mod line_values;
 mod many;
+mod modbus_config;
+mod modbus_conversions;
+mod modbus_framings;
+mod modbus_gateway;
+mod modbus_listeners;
+mod modbus_maps;
+mod modbus_protocol;
+mod modbus_quality;
+mod modbus_units;
 mod shutdown;
 mod simulate_command;
 mod tidy;

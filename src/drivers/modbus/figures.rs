@@ -370,8 +370,16 @@ impl Memory for FleetFigures {
         show_reason(tags, tag, device.figures.reason(point), time);
     }
 
-    fn write(&self, _: &Tags, _: u32, _: TagId, _: Tick, _: Write<'_>) -> Result<(), Refusal> {
-        Err(Refusal::ReadOnly)
+    fn is_writable(&self) -> bool {
+        false
+    }
+
+    fn holds(&self, _: u32, _: &Input<'_>) -> bool {
+        false
+    }
+
+    fn write(&self, _: &Tags, _: u32, _: TagId, _: Tick, _: Write<'_>) {
+        unreachable!("reasons are read-only")
     }
 }
 

@@ -26,7 +26,7 @@ use crate::engine::{
     Acceptor, Context, Listening, Protocol, Service, ServiceRow, Session, Ticket, Transport,
 };
 use crate::protocols::modbus::Request;
-use crate::tags::value::Kind;
+use crate::tags::value::{Input, Kind};
 use crate::tags::{Memory, Refusal, TagId, Tags, Write};
 
 use mapped::Mapped;
@@ -219,13 +219,8 @@ impl Memory for Units {
     }
 
     fn find(&self, rest: &str) -> Option<(u32, Kind)> {
-        let mut levels = rest.split('/');
-        let (id, area, address) = (number(levels.next()?)?, Area::parse(levels.next()?)?, levels.next()?);
-        let address: u16 = number(address)?;
-        if levels.next().is_some() {
-            return None;
-        }
-        let place = self.by_id[usize::from(u8::try_from(id).ok()?)]?;
+        let (id, area, address) = register(rest)?;
+        let place = self.by_id[usize::from(id)]?;
         match &self.units[usize::from(place)].content {
             Content::Raw(raw) if raw.lock().has(area, address) => {
                 let at = u32::from(place) << 24 | (area as u32) << 16 | u32::from(address);
@@ -240,9 +235,13 @@ impl Memory for Units {
         raw.lock().adopt(tags, area, address, tag, time);
     }
 
-    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>) -> Result<(), Refusal> {
+    fn holds(&self, _: u32, value: &Input<'_>) -> bool {
+        !matches!(value, Input::Int(register) if u16::try_from(*register).is_err())
+    }
+
+    fn write(&self, tags: &Tags, at: u32, tag: TagId, now: Tick, write: Write<'_>) {
         let (raw, area, address) = self.cell(at);
-        raw.lock().write_tag(tags, area, address, tag, now, write)
+        raw.lock().write_tag(tags, area, address, tag, now, write);
     }
 }
 
@@ -258,6 +257,17 @@ impl Units {
         let area = super::address::AREAS[(at >> 16 & 0xFF) as usize];
         (raw, area, at as u16)
     }
+}
+
+/// Unit, area and address of a register, from what its tag's name has behind the first level.
+fn register(rest: &str) -> Option<(u8, Area, u16)> {
+    let mut levels = rest.split('/');
+    let (id, area, address) =
+        (number(levels.next()?)?, Area::parse(levels.next()?)?, number(levels.next()?)?);
+    if levels.next().is_some() {
+        return None;
+    }
+    Some((u8::try_from(id).ok()?, area, address))
 }
 
 /// A number as it is printed: each register has one name.

@@ -12,7 +12,7 @@ use super::super::response::{Response, encode_bits, encode_registers};
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::Context;
 use crate::tags::value::{Input, Quality};
-use crate::tags::{Refusal, TagId, Tags, Write};
+use crate::tags::{TagId, Tags, Write};
 
 /// The memory of a unit, of all shards: one request's registers are read and written as one.
 pub(super) struct SharedRaw(Mutex<Raw>);
@@ -212,17 +212,16 @@ impl Raw {
         tag: TagId,
         now: Tick,
         write: Write<'_>,
-    ) -> Result<(), Refusal> {
+    ) {
         let value = match write.value {
             Input::Bool(bit) => u16::from(bit),
-            Input::Int(register) => u16::try_from(register).map_err(|_| Refusal::OutOfRange)?,
+            Input::Int(register) => u16::try_from(register).expect("what a register cannot hold is refused"),
             _ => unreachable!("a register's tag is of the register's kind"),
         };
         let area = &mut self.areas[area as usize];
         area.cells.set(address, value);
         area.written = now;
         tags.store(tag, write);
-        Ok(())
     }
 
     /// Who watches an area, and when it was written last.

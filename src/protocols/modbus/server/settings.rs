@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 
 use super::super::address::{AREA_SIZE, AREAS, Address, Area};
-use super::super::convert::{Conversion, ORDERS, Order, Type};
+use super::super::convert::{Conversion, ORDERS, Order, ScaleError, Type};
 use super::Unit;
 use super::mapped::{self, Cell, Entry, Holds, Mapped, OnBad, Shows};
 use super::raw::{self, Raw, RawArea};
 use crate::base::section::{Scalar, Section};
+use crate::engine::system_tag_kind;
 use crate::tags::name::TagName;
-use crate::tags::value::{Input, Kind};
-use crate::tags::{Declaration, Declared, DeclaredTag};
+use crate::tags::value::{Input, Kind, Limits, Number};
+use crate::tags::{Access, Declaration, Declared, DeclaredTag};
 
 /// The unit of a server that is told of none: all of a PLC's memory.
 const DEFAULT_UNIT: u8 = 1;
 
 /// The units of the table. Mistakes go to the document; tags that are shown and not declared are declared.
 pub(super) fn read(section: Option<Section<'_>>, declared: &mut Declared) -> Vec<Unit> {
-    let mut units = BTreeMap::new();
+    let mut units = Drafts::new();
     if let Some(section) = section {
         for unit in section.tables("unit") {
             read_unit(unit, &mut units);
@@ -27,12 +28,29 @@ pub(super) fn read(section: Option<Section<'_>>, declared: &mut Declared) -> Vec
         }
         section.finish();
     }
+    declare_tags_of_qualities(&units, declared);
     if units.is_empty() {
         let full = AREAS.map(|area| RawArea::new(area, AREA_SIZE, None));
         return vec![Unit::raw(DEFAULT_UNIT, Raw::new(full))];
     }
     units.into_iter().map(|(id, draft)| draft.finish(id)).collect()
 }
+
+/// Those of which only the quality is shown; where a value is shown as well, its type counts.
+fn declare_tags_of_qualities(units: &Drafts, declared: &mut Declared) {
+    let maps = units.values().filter_map(|draft| match draft {
+        Draft::Mapped { map, .. } => Some(&map.entries),
+        Draft::Raw(_) => None,
+    });
+    for entry in maps.flatten().filter(|entry| matches!(entry.shows, Shows::Quality(_))) {
+        if Target::find(&entry.tag, declared, units).is_ok_and(|target| target.is_new) {
+            declare(&entry.tag, Kind::Any, declared);
+        }
+    }
+}
+
+/// Units by their numbers.
+type Drafts = BTreeMap<u8, Draft>;
 
 /// A unit that is being read.
 enum Draft {
@@ -48,6 +66,10 @@ struct Map {
 }
 
 impl Draft {
+    fn is_raw(&self) -> bool {
+        matches!(self, Draft::Raw(_))
+    }
+
     fn finish(self, id: u8) -> Unit {
         match self {
             Draft::Raw(raw) => Unit::raw(id, raw),
@@ -59,7 +81,7 @@ impl Draft {
     }
 }
 
-fn read_unit(section: Section<'_>, units: &mut BTreeMap<u8, Draft>) {
+fn read_unit(section: Section<'_>, units: &mut Drafts) {
     section.require("id", "a unit from 1 to 255");
     let id = section.integer("id", 1..=255).map(|id| id as u8);
     let sizes = AREAS.map(|area| section.has(key_of(area)));
@@ -123,7 +145,7 @@ fn check_pair(section: &Section<'_>) {
     }
 }
 
-fn read_map(section: Section<'_>, units: &mut BTreeMap<u8, Draft>, declared: &mut Declared) {
+fn read_map(section: Section<'_>, units: &mut Drafts, declared: &mut Declared) {
     section.require("unit", "a unit from 1 to 255");
     section.require("address", "such as \"holding:100\"");
     section.require("tag", "such as \"line1/press3/temperature\"");
@@ -134,7 +156,7 @@ fn read_map(section: Section<'_>, units: &mut BTreeMap<u8, Draft>, declared: &mu
         Ok(Box::<str>::from(text))
     });
     if let (Some(address), Some(tag)) = (address, tag) {
-        let entry = read_entry(&section, address, tag, declared);
+        let entry = read_entry(&section, address, tag, declared, units);
         if let (Some(unit), Some(entry)) = (unit, entry) {
             let empty = || Draft::Mapped { map: Map::default(), fill: None };
             match units.entry(unit).or_insert_with(empty) {
@@ -161,24 +183,32 @@ fn read_entry(
     address: Address,
     tag: Box<str>,
     declared: &mut Declared,
+    units: &Drafts,
 ) -> Option<Entry> {
     let order = section.one_of("order", &ORDERS).unwrap_or_default();
-    let shows = if section.one_of("show", &[("value", false), ("quality", true)]) == Some(true) {
-        quality(section, address, order)?
-    } else {
-        value(section, address, order)?
+    let shows = match section.one_of("show", &[("value", false), ("quality", true)]) {
+        Some(true) => quality(section, address, order)?,
+        // What belongs to it cannot be known.
+        None if section.has("show") => return None,
+        Some(false) | None => value(section, address, order)?,
     };
     let kind = match shows {
-        Shows::Registers(conversion) => Some(conversion.tag_kind()),
-        Shows::Bit => Some(Kind::Bool),
-        Shows::Quality(_) => None,
+        Shows::Registers(conversion) => conversion.tag_kind(),
+        Shows::Bit => Kind::Bool,
+        Shows::Quality(_) => Kind::Any,
     };
-    if let Some(why) = kind.and_then(|kind| declare(&tag, kind, declared)) {
-        section.error("tag", why);
-        return None;
+    let target = match Target::find(&tag, declared, units).and_then(|target| target.showing(&tag, kind)) {
+        Ok(target) => target,
+        Err(why) => {
+            section.error("tag", why);
+            return None;
+        }
+    };
+    if target.is_new && kind != Kind::Any {
+        declare(&tag, kind, declared);
     }
     let on_bad = on_bad(section, shows);
-    let guard = guard(section, address, shows, declared.get(&tag));
+    let guard = guard(section, address, shows, &target);
     Some(Entry { tag, shows, on_bad, guard })
 }
 
@@ -188,12 +218,14 @@ fn quality(section: &Section<'_>, address: Address, order: Order) -> Option<Show
         section.error("show", "a quality is 0, 1 or 2 and needs a whole register");
         return None;
     }
+    let mut wrong = false;
     for key in ["type", "scale", "offset", "on_bad", "watchdog"] {
         if section.has(key) {
             section.error(key, format!("'{key}' is for a value, and this shows a quality (in a u16)"));
+            wrong = true;
         }
     }
-    Some(Shows::Quality(order))
+    (!wrong).then_some(Shows::Quality(order))
 }
 
 fn value(section: &Section<'_>, address: Address, order: Order) -> Option<Shows> {
@@ -215,37 +247,82 @@ fn value(section: &Section<'_>, address: Address, order: Order) -> Option<Shows>
     match Conversion::new(kind?, order, scale, offset) {
         Ok(conversion) => Some(Shows::Registers(conversion)),
         Err(why) => {
-            section.error("scale", why.to_string());
+            let is_of_offset = match why {
+                ScaleError::Scale => false,
+                ScaleError::Offset => true,
+                ScaleError::NotANumber => scale.is_none(),
+            };
+            section.error(if is_of_offset { "offset" } else { "scale" }, why.to_string());
             None
         }
     }
 }
 
-/// See to it that the tag is declared with a type that can be shown. `Some` says why it cannot.
-fn declare(tag: &str, kind: Kind, declared: &mut Declared) -> Option<String> {
-    let is_number = |kind| matches!(kind, Kind::Int | Kind::Float);
-    match declared.get(tag).map(|declaration| declaration.kind) {
-        Some(Kind::Any) => None,
-        Some(other) if other == kind || (is_number(other) && is_number(kind)) => None,
-        Some(other) => Some(format!(
-            "the tag '{tag}' is of type {}, and the registers hold a {}",
-            other.as_str(),
-            kind.as_str()
-        )),
-        // Raw registers are tags by themselves.
-        None if tag.starts_with('$') || tag.strip_prefix(super::NAMES_BEGIN_WITH).is_some_and(is_below) => {
-            None
+/// What is known of a tag that is to be shown.
+struct Target {
+    kind: Kind,
+    access: Access,
+    limits: Limits,
+    /// Nobody has declared it.
+    is_new: bool,
+}
+
+impl Target {
+    /// `Err` if there can be no such tag.
+    fn find(tag: &str, declared: &Declared, units: &Drafts) -> Result<Target, String> {
+        let declaration = declared.get(tag);
+        let mut target = Target {
+            kind: declaration.map_or(Kind::Any, |declaration| declaration.kind),
+            access: declaration.map_or(Access::ReadWrite, |declaration| declaration.access),
+            limits: declaration.map_or_else(Limits::default, |declaration| declaration.limits),
+            is_new: declaration.is_none(),
+        };
+        if tag.starts_with("$server/") {
+            let kind = system_tag_kind(tag);
+            target.kind = kind.ok_or_else(|| format!("the server has no tag '{tag}' of its own"))?;
+            (target.access, target.is_new) = (Access::ReadOnly, false);
+        } else if tag.starts_with('$') {
+            // Of what runs in the server; known when it does.
+            target.is_new = false;
+        } else if let Some(rest) = below_raw_memory(tag).filter(|_| units.values().any(Draft::is_raw)) {
+            // Registers of raw memory are tags by themselves.
+            let found = super::register(rest).filter(|(id, area, address)| {
+                matches!(units.get(id), Some(Draft::Raw(raw)) if raw.has(*area, *address))
+            });
+            let (_, area, _) = found.ok_or_else(|| format!("there is no register '{tag}'"))?;
+            target.kind = if area.is_bits() { Kind::Bool } else { Kind::Int };
+            if declaration.is_none() {
+                target.limits = register_limits();
+            }
+            target.is_new = false;
         }
-        None => {
-            let declaration = Declaration { kind, ..Declaration::default() };
-            declared.add(DeclaredTag { name: tag.into(), declaration, initial: None });
-            None
+        Ok(target)
+    }
+
+    /// `Err` if it is of a type that is not shown as `kind`.
+    fn showing(self, tag: &str, kind: Kind) -> Result<Target, String> {
+        let is_number = |kind| matches!(kind, Kind::Int | Kind::Float);
+        let is_fit = self.kind == kind || (is_number(self.kind) && is_number(kind));
+        if is_fit || self.kind == Kind::Any || kind == Kind::Any {
+            return Ok(self);
         }
+        let (own, shown) = (self.kind.as_str(), kind.as_str());
+        Err(format!("the tag '{tag}' is of type {own}, and the registers hold a {shown}"))
     }
 }
 
-fn is_below(rest: &str) -> bool {
-    rest.starts_with('/')
+fn below_raw_memory(tag: &str) -> Option<&str> {
+    tag.strip_prefix(super::NAMES_BEGIN_WITH)?.strip_prefix('/')
+}
+
+fn register_limits() -> Limits {
+    let [least, most] = [0, u16::MAX.into()].map(|bound| Some(Number::Int(bound)));
+    Limits::new(least, most).expect("0 is below 65,535")
+}
+
+fn declare(tag: &str, kind: Kind, declared: &mut Declared) {
+    let declaration = Declaration { kind, ..Declaration::default() };
+    declared.add(DeclaredTag { name: tag.into(), declaration, initial: None });
 }
 
 /// `"exception"`, `"last"`, or what the registers show instead, as a number without scale and offset.
@@ -283,12 +360,7 @@ fn registers_of(shows: Shows, value: &Input<'_>) -> Option<Box<[u8]>> {
     }
 }
 
-fn guard(
-    section: &Section<'_>,
-    address: Address,
-    shows: Shows,
-    declaration: Option<&Declaration>,
-) -> Option<mapped::Guard> {
+fn guard(section: &Section<'_>, address: Address, shows: Shows, target: &Target) -> Option<mapped::Guard> {
     check_pair(section);
     let watchdog = section.duration("watchdog");
     let safe = match section.scalar("safe")? {
@@ -301,20 +373,20 @@ fn guard(
         section.error("watchdog", format!("masters do not write {address}, so nothing is missed there"));
         return None;
     }
+    if target.access == Access::ReadOnly {
+        section.error("watchdog", "masters do not write a read-only tag, so nothing is missed there");
+        return None;
+    }
     let kind = match shows {
+        _ if target.kind != Kind::Any => target.kind,
         Shows::Registers(conversion) => conversion.tag_kind(),
         Shows::Bit => Kind::Bool,
         Shows::Quality(_) => return None,
     };
-    let (kind, limits) = match declaration {
-        Some(declaration) if declaration.kind != Kind::Any => (declaration.kind, declaration.limits),
-        Some(declaration) => (kind, declaration.limits),
-        None => (kind, Default::default()),
-    };
     match kind.convert(safe) {
-        Ok(safe) if limits.contains(&safe) => Some(mapped::Guard::new(watchdog?, safe.into_value())),
+        Ok(safe) if target.limits.contains(&safe) => Some(mapped::Guard::new(watchdog?, safe.into_value())),
         Ok(_) => {
-            section.error("safe", "'safe' is outside the tag's 'min' and 'max'");
+            section.error("safe", "'safe' is outside what the tag accepts, its 'min' and 'max'");
             None
         }
         Err(_) => {
