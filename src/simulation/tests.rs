@@ -9,12 +9,21 @@ use crate::base::mutants::{Mutant, plant};
 const SEEDS: u64 = 200;
 
 /// What some of them must come across.
-const CASES: [&str; 20] = [
+const CASES: [&str; 30] = [
+    "a broadcast",
     "a connection too many",
+    "a damaged frame",
     "a dial in vain",
     "a driver's end",
     "a reply in slices",
+    "a reply to a master",
+    "a reply to a master by datagram",
     "a reporter's connection",
+    "a write by Modbus refused with exception 4",
+    "a write by Modbus refused with exception 6",
+    "a write by Modbus refused with exception 10",
+    "a write by Modbus refused with exception 11",
+    "a write by Modbus that a device confirmed",
     "a write to a device done",
     "a write to a device offline",
     "a write to a device refused",
@@ -30,6 +39,7 @@ const CASES: [&str; 20] = [
     "an order settled again",
     "an output nearly full",
     "memory short",
+    "nothing to be shown to a master",
 ];
 
 fn number(variable: &str) -> Option<u64> {
