@@ -115,6 +115,33 @@ fn a_leaked_buffer_is_caught() {
 }
 
 #[test]
+fn a_reply_that_overtakes_is_caught() {
+    is_caught(Mutant::ReplyOvertakes, 100, &["one_reply_each_in_order"]);
+}
+
+#[test]
+fn a_torn_write_is_caught() {
+    is_caught(Mutant::TornWrite, 20, &["no_block_is_torn"]);
+}
+
+#[test]
+fn a_tag_that_is_left_out_of_a_write_is_caught() {
+    is_caught(Mutant::TagLeftOut, 50, &["no_block_is_torn"]);
+}
+
+#[test]
+fn a_register_that_is_not_seen_is_caught() {
+    is_caught(Mutant::RegisterUnseen, 10, &["confirmed_writes_are_seen", "versions_never_go_back"]);
+}
+
+#[test]
+fn a_refusal_that_is_not_heard_is_caught() {
+    // Who writes and reads in one request may be told that there is nothing to be read.
+    let rules = ["answered_after_the_device", "refused_as_the_device_did"];
+    is_caught(Mutant::RefusalUnheard, 3, &rules);
+}
+
+#[test]
 fn a_ticket_settled_twice_is_caught() {
     is_caught(Mutant::TicketSettledTwice, 5, &["each_ticket_settles_once"]);
 }
