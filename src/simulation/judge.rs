@@ -14,12 +14,19 @@ use crate::protocols::modbus::{Request, Response};
 pub(super) struct Judge {
     pub(super) who: String,
     pub(super) book: Book,
-    seen: Seen,
+    /// Of somebody whose replies come in order.
+    seen: Option<Seen>,
 }
 
 impl Judge {
+    /// Of replies in a stream.
     pub(super) fn new(who: &str, book: Book) -> Judge {
-        Judge { who: who.to_owned(), book, seen: Seen::default() }
+        Judge { who: who.to_owned(), book, seen: Some(Seen::default()) }
+    }
+
+    /// Of replies that may overtake each other.
+    pub(super) fn by_datagrams(who: &str, book: Book) -> Judge {
+        Judge { who: who.to_owned(), book, seen: None }
     }
 
     /// A reply came, and `question` is the oldest that has none. Whether unit and transaction are the same.
@@ -136,7 +143,10 @@ impl Judge {
             };
             let state = State::of(version);
             checkers::confirmed_writes_are_seen(&self.who, tag, at_least, &state)?;
-            self.seen.see(record, &self.who, tag, &state)?;
+            match &mut self.seen {
+                Some(seen) => seen.see(record, &self.who, tag, &state)?,
+                None => checkers::versions_were_written(record, &self.who, tag, &state)?,
+            }
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub(in crate::simulation) struct MasterByDatagrams {
 impl MasterByDatagrams {
     pub(in crate::simulation) fn new(name: &str, has_device: bool, book: Book) -> MasterByDatagrams {
         MasterByDatagrams {
-            judge: Judge::new(name, book),
+            judge: Judge::by_datagrams(name, book),
             has_device,
             transaction: 0,
             asked: BTreeMap::new(),
