@@ -4,8 +4,16 @@
 use std::time::Duration;
 
 use crate::engine::rig::{Rig, RigSettings};
-use crate::engine::{ConnKey, Transport};
+use crate::engine::{ConnKey, Protocol, Transport};
 use crate::protocols::PROTOCOLS;
+
+/// The row and its configuration that the first byte of an input chooses.
+fn case(first: u8) -> (&'static Protocol, &'static str) {
+    let protocol = &PROTOCOLS[usize::from(first) % PROTOCOLS.len()];
+    let mut samples = protocol.samples().cycle();
+    let sample = samples.nth(usize::from(first) / PROTOCOLS.len());
+    (protocol, sample.expect("there is none at least, over and over"))
+}
 
 /// Decoding what was encoded gives the same again, for every protocol.
 pub fn codecs(data: &[u8]) {
@@ -25,8 +33,9 @@ pub fn codecs(data: &[u8]) {
 pub fn engine(data: &[u8]) {
     const BUFFER_MEMORY: usize = 256 * 1024;
     let Some((&first, mut data)) = data.split_first() else { return };
-    let protocol = &PROTOCOLS[usize::from(first) % PROTOCOLS.len()];
+    let (protocol, shared) = case(first);
     let settings = RigSettings {
+        shared,
         max_connections: 8,
         buffer_memory: BUFFER_MEMORY,
         write_stall: Duration::from_secs(3),
@@ -93,9 +102,13 @@ mod tests {
         for (row, protocol) in PROTOCOLS.iter().enumerate() {
             for specimen in protocol.specimens {
                 codecs(specimen);
-                // Connect, and send it in pieces of 13 bytes.
-                let pieces = specimen.chunks(13).flat_map(|piece| [&[6 | 3 << 3], piece].concat());
-                engine(&[row as u8, 0].into_iter().chain(pieces).collect::<Vec<u8>>());
+                for (number, sample) in protocol.samples().enumerate() {
+                    let first = (row + number * PROTOCOLS.len()) as u8;
+                    assert_eq!((case(first).0.scheme, case(first).1), (protocol.scheme, sample));
+                    // Connect, and send it in pieces of 13 bytes.
+                    let pieces = specimen.chunks(13).flat_map(|piece| [&[6 | 3 << 3], piece].concat());
+                    engine(&[first, 0].into_iter().chain(pieces).collect::<Vec<u8>>());
+                }
             }
         }
     }

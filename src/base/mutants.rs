@@ -16,6 +16,16 @@ pub(crate) enum Mutant {
     LeakedBuffer,
     /// A ticket that was settled can be settled again.
     TicketSettledTwice,
+    /// A Modbus reply goes before those that are owed.
+    ReplyOvertakes,
+    /// Of several registers that are written, the last one is left out.
+    TornWrite,
+    /// Of several tags that one request writes, one is left out.
+    TagLeftOut,
+    /// A raw register is written, and its tag is not.
+    RegisterUnseen,
+    /// A device's refusal is taken for its consent.
+    RefusalUnheard,
 }
 
 thread_local! {

@@ -13,6 +13,9 @@ pub struct ServiceRow {
     pub section: &'static str,
     /// Reads that table; `None` if there is none. May look at the tags that are declared, and declare more.
     pub configure: fn(Option<Section<'_>>, &mut Declared) -> Arc<dyn Service>,
+    /// Whole configurations, for the conformance tests and the fuzzer, which try its protocols with each of
+    /// them as well as with none.
+    pub samples: &'static [&'static str],
 }
 
 /// The same for all listeners and sessions of its protocols, on all shards.
@@ -47,6 +50,13 @@ impl Protocol {
             Listening::Alone(_) => None,
             Listening::Together(row) => Some(row),
         }
+    }
+
+    /// Configurations to try it with; the first is none.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn samples(&self) -> impl Iterator<Item = &'static str> + Clone {
+        let of_service = self.service().map_or(&[][..], |service| service.samples);
+        std::iter::once("").chain(of_service.iter().copied())
     }
 
     /// A listener, made from the keys of a `[[listen]]` section that are its own.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::PROTOCOLS;
-use crate::engine::rig::Rig;
+use crate::engine::rig::{Rig, RigSettings};
 use crate::engine::{Protocol, Transport};
 
 /// Rounds of random input for each row.
@@ -12,8 +12,25 @@ const CASES: u32 = 200;
 /// What a session may cost while its peer is silent.
 const IDLE_SESSION_BYTES: usize = 128;
 
-fn rows(transport: Transport) -> impl Iterator<Item = &'static Protocol> {
-    PROTOCOLS.iter().filter(move |row| row.transport == transport)
+/// A row, and one of the configurations to try it with.
+#[derive(Clone, Copy)]
+struct Case {
+    row: &'static Protocol,
+    sample: &'static str,
+}
+
+impl Case {
+    fn rig(self) -> Rig {
+        Rig::with(self.row.scheme, RigSettings { shared: self.sample, ..RigSettings::default() })
+    }
+}
+
+fn cases() -> impl Iterator<Item = Case> {
+    PROTOCOLS.iter().flat_map(|row| row.samples().map(move |sample| Case { row, sample }))
+}
+
+fn cases_of(transport: Transport) -> impl Iterator<Item = Case> {
+    cases().filter(move |case| case.row.transport == transport)
 }
 
 /// Try a property of a row with random input; what fails is shrunk and shown.
@@ -25,8 +42,8 @@ fn try_out<S: Strategy>(row: &Protocol, input: S, property: impl Fn(S::Value) ->
 }
 
 /// What a peer gets that sends these pieces; each is read before the next comes, all in one turn.
-fn answer(row: &Protocol, pieces: &[&[u8]]) -> Vec<u8> {
-    let mut rig = Rig::new(row.scheme);
+fn answer(case: Case, pieces: &[&[u8]]) -> Vec<u8> {
+    let mut rig = case.rig();
     let peer = rig.connect();
     rig.send_in_pieces(peer, pieces);
     rig.settle();
@@ -41,34 +58,36 @@ fn steady(answer: &[u8]) -> Vec<&[u8]> {
     answer.split(|&byte| byte == b'\n').filter(|line| !counts_bytes(line)).collect()
 }
 
-fn check_chopping(row: &Protocol, whole: &[u8], pieces: &[&[u8]]) {
-    let chopped = answer(row, pieces);
+fn check_chopping(case: Case, whole: &[u8], pieces: &[&[u8]]) {
+    let Case { row, sample } = case;
+    let chopped = answer(case, pieces);
     let expected = if row.framed {
         whole.to_vec()
     } else {
-        pieces.iter().flat_map(|piece| answer(row, &[piece])).collect()
+        pieces.iter().flat_map(|piece| answer(case, &[piece])).collect()
     };
-    assert_eq!(steady(&chopped), steady(&expected), "{} in pieces: {pieces:?}", row.scheme);
+    assert_eq!(steady(&chopped), steady(&expected), "{} in pieces: {pieces:?}{sample}", row.scheme);
 }
 
 #[test]
 fn any_chopping_gives_the_same_answer() {
-    for row in rows(Transport::Stream) {
+    for case in cases_of(Transport::Stream) {
+        let row = case.row;
         for specimen in row.specimens {
-            let whole = answer(row, &[specimen]);
+            let whole = answer(case, &[specimen]);
             assert!(!whole.is_empty(), "a specimen of {} is answered", row.scheme);
             for cut in 1..specimen.len() {
                 let (one, other) = specimen.split_at(cut);
-                check_chopping(row, &whole, &[one, other]);
+                check_chopping(case, &whole, &[one, other]);
             }
             let single: Vec<&[u8]> = specimen.chunks(1).collect();
-            check_chopping(row, &whole, &single);
+            check_chopping(case, &whole, &single);
             let cuts = prop::collection::btree_set(1..specimen.len(), 2..10.min(specimen.len()));
             try_out(row, cuts, |cuts| {
                 let ends = cuts.iter().copied().chain([specimen.len()]);
                 let pieces: Vec<&[u8]> =
                     ends.scan(0, |begin, end| Some(&specimen[std::mem::replace(begin, end)..end])).collect();
-                check_chopping(row, &whole, &pieces);
+                check_chopping(case, &whole, &pieces);
                 Ok(())
             });
         }
@@ -95,10 +114,11 @@ fn any_input(row: &'static Protocol) -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn any_bytes_are_survived() {
-    for row in rows(Transport::Stream) {
+    for case in cases_of(Transport::Stream) {
+        let row = case.row;
         let chunks = prop::collection::vec(any_input(row), 1..6);
         try_out(row, chunks, |chunks| {
-            let mut rig = Rig::new(row.scheme);
+            let mut rig = case.rig();
             let (peer, other) = (rig.connect(), rig.connect());
             for chunk in chunks {
                 rig.send(peer, chunk);
@@ -112,10 +132,11 @@ fn any_bytes_are_survived() {
             Ok(())
         });
     }
-    for row in rows(Transport::Datagram) {
+    for case in cases_of(Transport::Datagram) {
+        let row = case.row;
         let datagrams = prop::collection::vec((1u16..8, any_input(row)), 1..6);
         try_out(row, datagrams, |datagrams| {
-            let mut rig = Rig::new(row.scheme);
+            let mut rig = case.rig();
             for (port, datagram) in datagrams {
                 rig.datagram(port, datagram);
             }
@@ -158,10 +179,11 @@ fn what_is_encoded_is_decoded_to_the_same() {
 /// two frames is for the benches to measure, which count all of the process.
 #[test]
 fn an_idle_session_is_small() {
-    for row in PROTOCOLS {
+    for case in cases() {
+        let row = case.row;
         let mut seen = false;
         for specimen in row.specimens {
-            let mut rig = Rig::new(row.scheme);
+            let mut rig = case.rig();
             match row.transport {
                 Transport::Stream => {
                     let peer = rig.connect();

@@ -1,11 +1,16 @@
 //! The rules that every world must keep, a function each. A violation bears the name of its function.
 
+mod registers;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::record::Record;
+use super::units;
 use crate::engine::{End, Engine, HIGH_WATER_BYTES, Ticket};
 use crate::tags::name::{Pattern, TagName};
+
+pub use registers::*;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,11 @@ impl State {
         Some(State { version, quality: quality.to_owned(), value: value.to_owned() })
     }
 
+    /// That version, as a protocol tells of it that knows neither qualities nor text.
+    pub fn of(version: i64) -> State {
+        State { version, quality: "good".to_owned(), value: version.to_string() }
+    }
+
     /// The order in which a tag's states follow each other: a version is first good, and may turn uncertain.
     fn age(&self) -> (i64, bool) {
         (self.version, self.quality == "uncertain")
@@ -66,7 +76,12 @@ impl fmt::Display for State {
 
 /// Tags whose values are versions; others are left out of the rules about order.
 pub fn is_versioned(tag: &str) -> bool {
-    tag.starts_with("dev") || tag.starts_with("half") || tag.starts_with("plc") || tag.starts_with("rep")
+    let first = tag.split('/').next().unwrap_or("");
+    match first.get(..3) {
+        Some("dev" | "hal" | "plc" | "rep") => true,
+        Some("mod") => units::is_owned_register(tag),
+        _ => false,
+    }
 }
 
 /// Nobody is told an older version of a tag after a newer one, by whatever kind of line.
@@ -241,8 +256,13 @@ pub fn all_is_given_back(host: &str, engine: &Engine) -> Verdict {
 }
 
 /// A driver is given an order once.
-pub fn each_order_is_handed_out_once(record: &mut Record, host: usize, ticket: Ticket) -> Verdict {
-    if !record.ordered.insert((host, ticket)) {
+pub fn each_order_is_handed_out_once(
+    record: &mut Record,
+    host: usize,
+    ticket: Ticket,
+    write: (String, i64),
+) -> Verdict {
+    if record.ordered.insert((host, ticket), write).is_some() {
         return violation("each_order_is_handed_out_once", format_args!("{ticket:?}"));
     }
     Ok(())

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 
-use super::checkers::{self, State};
-use super::record::Book;
+use super::checkers::{self, State, Verdict};
+use super::record::{Book, Record};
 
 /// A request that has no reply yet.
 #[derive(Clone, Debug)]
@@ -35,6 +35,23 @@ struct Listed {
     last: String,
 }
 
+/// The newest state of each versioned tag that somebody was told of.
+#[derive(Default)]
+pub(super) struct Seen(BTreeMap<String, State>);
+
+impl Seen {
+    /// He is told of another.
+    pub(super) fn see(&mut self, record: &Record, who: &str, tag: &str, state: &State) -> Verdict {
+        if !checkers::is_versioned(tag) {
+            return Ok(());
+        }
+        checkers::versions_were_written(record, who, tag, state)?;
+        checkers::versions_never_go_back(who, tag, self.0.get(tag), state)?;
+        self.0.insert(tag.to_owned(), state.clone());
+        Ok(())
+    }
+}
+
 /// What is known at the client's end of one connection after the other.
 pub(super) struct Client {
     pub(super) name: String,
@@ -44,8 +61,8 @@ pub(super) struct Client {
     /// With the line as it was sent.
     asked: VecDeque<(Asked, String)>,
     listed: Option<Listed>,
-    /// The newest state of each tag that any line told of.
-    seen: BTreeMap<String, State>,
+    /// What any line told of.
+    seen: Seen,
     /// The newest state of each tag as the subscriptions of this connection told of it.
     told: BTreeMap<String, State>,
     /// Subscriptions, and whether they were confirmed.
@@ -68,7 +85,7 @@ impl Client {
             partial: Vec::new(),
             asked: VecDeque::new(),
             listed: None,
-            seen: BTreeMap::new(),
+            seen: Seen::default(),
             told: BTreeMap::new(),
             patterns: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -245,10 +262,13 @@ impl Client {
         let Some((asked, _)) = self.asked.pop_front() else { return };
         match asked {
             Asked::Hello => self.greeted = true,
-            Asked::Set(tag, version, _) if verb == "OK" => {
+            Asked::Set(tag, version, by_device) if verb == "OK" => {
                 let mut record = self.book.open();
-                let confirmed = record.confirmed.entry(tag).or_insert(version);
-                *confirmed = version.max(*confirmed);
+                if by_device {
+                    let verdict = checkers::answered_after_the_device(&record, &self.name, &tag, version);
+                    record.judge(verdict);
+                }
+                record.confirm(&tag, version);
             }
             Asked::Get(tag, at_least) if verb == "OK" => {
                 if let Some(state) = State::parse(rest) {
@@ -269,16 +289,9 @@ impl Client {
     }
 
     fn see(&mut self, tag: &str, state: &State) {
-        if !checkers::is_versioned(tag) {
-            return;
-        }
         let mut record = self.book.open();
-        let verdict = checkers::versions_were_written(&record, &self.name, tag, state);
-        record.judge(verdict);
-        let before = self.seen.get(tag);
-        record.judge(checkers::versions_never_go_back(&self.name, tag, before, state));
-        drop(record);
-        self.seen.insert(tag.to_owned(), state.clone());
+        let verdict = self.seen.see(&record, &self.name, tag, state);
+        record.judge(verdict.and_then(|()| checkers::no_value_is_torn(&self.name, tag, state)));
     }
 }
 

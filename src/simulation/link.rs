@@ -170,6 +170,8 @@ pub(super) struct Link {
     /// By the `Side` that reads.
     pub(super) pipes: [Pipe; 2],
     pub(super) weather: Weather,
+    /// Which listener of the taker, an engine, was called.
+    pub(super) listener: usize,
     /// What is sent is lost, and nobody is told.
     pub(super) vanished: bool,
 }
@@ -177,7 +179,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(caller: Holder, taker: Holder, weather: Weather, windows: [usize; 2]) -> Link {
         let pipes = [Pipe::new(windows[0]), Pipe::new(windows[1])];
-        Link { holders: [caller, taker], pipes, weather, vanished: false }
+        Link { holders: [caller, taker], pipes, weather, listener: 0, vanished: false }
     }
 
     /// The pipe that `side` reads from.

@@ -8,16 +8,20 @@
 
 pub mod checkers;
 mod client;
+mod judge;
 mod link;
 mod net;
 mod peers;
 mod plan;
+mod plant;
+mod questions;
 pub mod random;
 mod record;
 mod sessions;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+pub mod units;
 mod watched;
 mod world;
 

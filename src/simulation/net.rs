@@ -394,9 +394,10 @@ impl Net {
         self.links.len() - 1
     }
 
-    /// A peer calls a host's first listener.
-    pub(super) fn call(&mut self, peer: usize, host: usize) -> Port {
+    /// A peer calls a listener of a host.
+    pub(super) fn call(&mut self, peer: usize, host: usize, listener: usize) -> Port {
         let link = self.lay(Holder::Peer(peer), Holder::Host(host, None));
+        self.links[link].listener = listener;
         let us = self.delay(link);
         let refused = self.rough && self.random.one_in(20);
         if refused {

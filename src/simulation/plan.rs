@@ -3,6 +3,16 @@
 use std::time::Duration;
 
 use super::random::Random;
+use super::units::MOST_MASTERS;
+
+/// The protocols that every engine listens for.
+pub(super) const LISTENERS: [&str; 5] = ["line", "line+udp", "modbus", "modbus+udp", "modbus-rtu"];
+/// Places among them.
+pub(super) const LINE: usize = 0;
+pub(super) const LINE_UDP: usize = 1;
+pub(super) const MODBUS: usize = 2;
+pub(super) const MODBUS_UDP: usize = 3;
+pub(super) const MODBUS_RTU: usize = 4;
 
 /// The cast and the settings of one world.
 #[derive(Clone, Debug)]
@@ -27,6 +37,12 @@ pub struct Plan {
     pub operators: usize,
     /// Peers by datagrams.
     pub datagram_peers: usize,
+    /// Modbus masters.
+    pub masters: usize,
+    /// Modbus masters behind serial converters.
+    pub rtu_masters: usize,
+    /// Modbus masters by datagrams.
+    pub udp_masters: usize,
     /// Whether a second engine dials the first.
     pub reporter: bool,
     /// `buffer_memory`
@@ -53,6 +69,11 @@ impl Plan {
         self.buffer_memory < 1024 * 1024
     }
 
+    /// The operators of the polled device, if there is one.
+    pub(super) fn shown_operators(&self) -> Option<usize> {
+        self.polled.then_some(self.operators)
+    }
+
     pub(super) fn draw(random: &mut Random) -> Plan {
         let polled = random.one_in(2);
         Plan {
@@ -66,6 +87,9 @@ impl Plan {
             polled,
             operators: if polled { 1 + random.below(3) } else { 0 },
             datagram_peers: random.below(3),
+            masters: random.below(MOST_MASTERS),
+            rtu_masters: random.below(2),
+            udp_masters: random.below(2),
             reporter: random.one_in(4),
             buffer_memory: *random.pick(&[&(16 << 20), &(16 << 20), &(40 << 10), &(96 << 10), &(256 << 10)]),
             max_connections: *random.pick(&[&1_000, &1_000, &1_000, &5]),

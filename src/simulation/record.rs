@@ -1,7 +1,7 @@
 //! What is known of a world while it runs: the time, what has happened, what was written, what must not be.
 //! All of it stands behind one [`Book`], which peers, sessions and the world itself write to.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,7 +25,7 @@ pub struct Record {
     pub trace: Trace,
     /// The newest version of each tag that its writer has sent.
     pub newest: BTreeMap<String, i64>,
-    /// The newest version of each tag whose `SET` was answered with `OK`.
+    /// The newest version of each tag of whose write the writer was told that it is done.
     pub confirmed: BTreeMap<String, i64>,
     /// Why the server ended the conversation on a link.
     pub ended: BTreeMap<LinkId, End>,
@@ -33,8 +33,13 @@ pub struct Record {
     pub harmed: BTreeSet<LinkId>,
     /// Links whose reader stands still for longer than the server bears.
     pub stuck: BTreeSet<LinkId>,
-    /// The tickets of write orders that drivers were given, by host.
-    pub ordered: HashSet<(usize, Ticket)>,
+    /// The tickets of write orders that drivers were given, by host, and what is to be written.
+    pub ordered: HashMap<(usize, Ticket), (String, i64)>,
+    /// What the polled device says that it has written.
+    pub device_did: HashSet<(String, i64)>,
+    /// What became of orders: done, or how Modbus calls what went wrong. One may be given twice, by datagrams
+    /// that were doubled.
+    pub ends_of_orders: HashMap<(String, i64), Vec<Option<u8>>>,
     /// The tickets that who asked was told the end of.
     pub settled: HashSet<(usize, Ticket)>,
     /// What the worlds have come across: a simulation that never meets a case proves nothing of it.
@@ -84,6 +89,14 @@ impl Record {
         if let Err(violation) = verdict {
             self.note(format_args!("VIOLATION"), format_args!("{violation}"));
             self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// The writer of a tag was told that a version is written.
+    pub fn confirm(&mut self, tag: &str, version: i64) {
+        match self.confirmed.get_mut(tag) {
+            Some(confirmed) => *confirmed = version.max(*confirmed),
+            None => drop(self.confirmed.insert(tag.to_owned(), version)),
         }
     }
 

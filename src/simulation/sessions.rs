@@ -11,7 +11,7 @@ use super::random::Random;
 use super::record::Book;
 use crate::base::time::{Tick, Timestamp};
 use crate::engine::{Consumed, Context, End, Endpoint, Flow, Session, Ticket, WriteOrder};
-use crate::tags::value::{Quality, Value};
+use crate::tags::value::{Input, Quality, Value};
 use crate::tags::{OwnerId, Refusal, TagId};
 
 /// How long a driver waits for its device's answer.
@@ -28,6 +28,15 @@ pub(super) struct Driver {
     waiting: VecDeque<Waiting>,
     /// The last order that was answered.
     answered: Option<(u64, Ticket)>,
+}
+
+/// What a device says that has no time, in the numbers of Modbus.
+const BUSY: u8 = 6;
+
+fn name_of(cx: &Context<'_>, tag: TagId) -> String {
+    let mut name = String::new();
+    cx.tags().push_name(tag, &mut name);
+    name
 }
 
 struct Waiting {
@@ -48,11 +57,14 @@ impl Driver {
         let order = number().expect("an answer has the order's number");
         let result = if verb == Some("A") {
             let (tag, value) = number().zip(number()).expect("a confirmed order says what was written");
-            let (value, time) = (Value::Int(value as i64), cx.now().wall);
-            cx.report(TagId(tag as u32), value.as_input(), Quality::Good, time);
+            let (tag, value, time) = (TagId(tag as u32), value as i64, cx.now().wall);
+            self.book.open().device_did.insert((name_of(cx, tag), value));
+            cx.report(tag, Input::Int(value), Quality::Good, time);
             Ok(())
         } else {
-            Err(Refusal::Device { reason: "the device says no", code: None })
+            // Some devices say why, as Modbus has numbers for it.
+            let code = (order % 2 == 0).then_some(BUSY);
+            Err(Refusal::Device { reason: "the device says no", code })
         };
         let at = self.waiting.iter().position(|waiting| waiting.number == order);
         if let Some(waiting) = at.and_then(|at| self.waiting.remove(at)) {
@@ -83,16 +95,17 @@ impl Session for Driver {
     }
 
     fn on_write_order(&mut self, cx: &mut Context<'_>, order: WriteOrder) -> Flow {
+        let Value::Int(value) = order.value else { panic!("the device's tags are whole numbers") };
         {
             let mut record = self.book.open();
-            let verdict = checkers::each_order_is_handed_out_once(&mut record, self.host, order.ticket);
+            let (ticket, write) = (order.ticket, (name_of(cx, order.tag), value));
+            let verdict = checkers::each_order_is_handed_out_once(&mut record, self.host, ticket, write);
             record.judge(verdict);
         }
         match self.random.below(40) {
             0 => return Flow::Close(End::Violation),
             1 => cx.settle(order.ticket, Err(Refusal::Offline)),
             _ => {
-                let Value::Int(value) = order.value else { panic!("the device's tags are whole numbers") };
                 self.orders += 1;
                 cx.put(format!("W {} {} {value}\n", self.orders, order.tag.0).as_bytes());
                 let until = cx.now().tick + ANSWER_TIME;

@@ -9,12 +9,21 @@ use crate::base::mutants::{Mutant, plant};
 const SEEDS: u64 = 200;
 
 /// What some of them must come across.
-const CASES: [&str; 20] = [
+const CASES: [&str; 30] = [
+    "a broadcast",
     "a connection too many",
+    "a damaged frame",
     "a dial in vain",
     "a driver's end",
     "a reply in slices",
+    "a reply to a master",
+    "a reply to a master by datagram",
     "a reporter's connection",
+    "a write by Modbus refused with exception 4",
+    "a write by Modbus refused with exception 6",
+    "a write by Modbus refused with exception 10",
+    "a write by Modbus refused with exception 11",
+    "a write by Modbus that a device confirmed",
     "a write to a device done",
     "a write to a device offline",
     "a write to a device refused",
@@ -30,6 +39,7 @@ const CASES: [&str; 20] = [
     "an order settled again",
     "an output nearly full",
     "memory short",
+    "nothing to be shown to a master",
 ];
 
 fn number(variable: &str) -> Option<u64> {
@@ -102,6 +112,33 @@ fn a_flush_out_of_order_is_caught() {
 #[test]
 fn a_leaked_buffer_is_caught() {
     is_caught(Mutant::LeakedBuffer, 300, &["quiet_owns_no_buffer", "all_is_given_back"]);
+}
+
+#[test]
+fn a_reply_that_overtakes_is_caught() {
+    is_caught(Mutant::ReplyOvertakes, 100, &["one_reply_each_in_order"]);
+}
+
+#[test]
+fn a_torn_write_is_caught() {
+    is_caught(Mutant::TornWrite, 20, &["no_block_is_torn"]);
+}
+
+#[test]
+fn a_tag_that_is_left_out_of_a_write_is_caught() {
+    is_caught(Mutant::TagLeftOut, 50, &["no_block_is_torn"]);
+}
+
+#[test]
+fn a_register_that_is_not_seen_is_caught() {
+    is_caught(Mutant::RegisterUnseen, 10, &["confirmed_writes_are_seen", "versions_never_go_back"]);
+}
+
+#[test]
+fn a_refusal_that_is_not_heard_is_caught() {
+    // Who writes and reads in one request may be told that there is nothing to be read.
+    let rules = ["answered_after_the_device", "refused_as_the_device_did"];
+    is_caught(Mutant::RefusalUnheard, 3, &rules);
 }
 
 #[test]

@@ -129,6 +129,9 @@ impl Session for Watched {
                 Err(Refusal::Timeout) => "a write to a device timed out",
                 Err(_) => "a write to a device refused",
             });
+            if let Some(write) = record.ordered.get(&(self.host, ticket)).cloned() {
+                record.ends_of_orders.entry(write).or_default().push(exception_of(&result));
+            }
             let verdict = checkers::each_ticket_settles_once(&mut record, &who, self.host, ticket, waits);
             record.judge(verdict);
         }
@@ -161,6 +164,17 @@ impl Session for Watched {
 
     fn deadline(&self) -> Option<Tick> {
         self.inner.deadline()
+    }
+}
+
+/// How Modbus calls what went wrong with a write to a device.
+fn exception_of(result: &Result<(), Refusal>) -> Option<u8> {
+    match result {
+        Ok(()) => None,
+        Err(Refusal::Device { code: Some(code), .. }) => Some(*code),
+        Err(Refusal::Offline) => Some(10),
+        Err(Refusal::Timeout) => Some(11),
+        Err(_) => Some(4),
     }
 }
 

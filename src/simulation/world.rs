@@ -4,28 +4,24 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::checkers::{self, State};
+use super::checkers;
 use super::client::Client;
 use super::link::{Holder, Port, Side};
 use super::net::{Happening, HostWire, Net, device_address, host_address};
-use super::peers::{
-    DatagramPeer, Ended, Hand, Noise, POLLED_TAGS_EACH, Part, Peer, Plc, Table, Talker, polled_tag,
-};
-use super::plan::Plan;
+use super::peers::{DatagramPeer, Ended, Hand, Master, MasterByDatagrams, Noise, Part, Peer, Plc, Talker};
+use super::plan::{LISTENERS, Plan};
+use super::plant;
 use super::random::Random;
 use super::record::{Book, LinkId};
 use super::sessions::{Driver, EPOCH, Reporter};
+use super::units;
 use super::watched::{address_of, watched};
 use crate::base::section::Document;
 use crate::base::time::{Now, Tick, Timestamp};
-use crate::engine::{
-    ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Transport, declare_system_tags,
-};
+use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Transport};
 use crate::protocols::by_scheme;
 use crate::security::Grants;
-use crate::tags::name::{Pattern, TagName};
-use crate::tags::value::{Kind, write_value};
-use crate::tags::{Declaration, OwnerId, Scan, TagSettings, Tags};
+use crate::tags::Tags;
 
 /// All that was begun ends within this time: longer than any timeout of the engine.
 const REST_US: u64 = 9_000_000;
@@ -84,6 +80,7 @@ impl World {
         for host in 0..hosts {
             world.add_host(host);
         }
+        world.book.open().newest.extend(units::owned_tags().map(|tag| (tag, 0)));
         world.populate();
         world
     }
@@ -117,27 +114,17 @@ impl World {
 
     fn add_host(&mut self, host: usize) {
         let plan = &self.plan;
-        let owners = if plan.polled { vec!["plc0".into()] } else { Vec::new() };
-        let tags = Arc::new(Tags::new(TagSettings { max_tags: 1_000, ..TagSettings::default() }, owners, 1));
-        declare_system_tags(&tags, None).expect("the table is empty");
-        if plan.polled {
-            let each = |operator| (0..POLLED_TAGS_EACH).map(move |number| polled_tag(operator, number));
-            for name in (0..plan.operators).flat_map(each).chain(["udp/polled".to_owned()]) {
-                let name = TagName::parse(&name).expect("these are names");
-                let declaration =
-                    Declaration { kind: Kind::Int, owner: Some(OwnerId(0)), ..Declaration::default() };
-                tags.declare(name, declaration, Timestamp(0)).expect("there is room for a few tags");
-            }
-        }
+        let (tags, units) = plant::tags_and_units(plan);
         let document = Document::parse("world", "");
-        let listeners = ["line", "line+udp"].map(|scheme| {
+        let listeners = LISTENERS.map(|scheme| {
             let protocol = by_scheme(scheme).expect("a protocol of the table");
+            let acceptor = protocol.listener(Some(&units), &mut document.root());
             Listener {
                 transport: protocol.transport,
-                acceptor: watched(protocol.listener(None, &mut document.root()), &self.book, host),
+                acceptor: watched(acceptor, &self.book, host),
                 grants: Grants::default(),
                 max_connections: None,
-                idle_timeout: (scheme == "line+udp").then_some(Duration::from_secs(2)),
+                idle_timeout: (protocol.transport == Transport::Datagram).then_some(Duration::from_secs(2)),
                 frame_timeout: plan.frame_timeout,
                 stale_after: plan.stale_after,
             }
@@ -153,7 +140,8 @@ impl World {
             memory_probe: || 0,
         };
         let buffer_memory = settings.buffer_memory;
-        let engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), self.now());
+        let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), self.now());
+        units.resident().into_iter().for_each(|session| engine.house(session));
         self.hosts.push(Host { engine, tags, buffer_memory, turns_for_nothing: 0 });
     }
 
@@ -184,6 +172,22 @@ impl World {
         for number in 0..plan.datagram_peers {
             let name = format!("udp{number}");
             self.add_peer(name.clone(), Box::new(DatagramPeer::new(&name)));
+        }
+        for number in 0..plan.masters + plan.rtu_masters {
+            let is_serial = number >= plan.masters;
+            let name = if is_serial { format!("rtu{number}") } else { format!("master{number}") };
+            let operators = plan.shown_operators();
+            let mut master =
+                Master::new(&name, number, is_serial, operators, &mut self.random, self.book.clone());
+            if plan.is_short_of_memory() {
+                master.excuse(End::Memory);
+            }
+            self.add_peer(name, Box::new(master));
+        }
+        for number in 0..plan.udp_masters {
+            let name = format!("mudp{number}");
+            let master = MasterByDatagrams::new(&name, plan.polled, self.book.clone());
+            self.add_peer(name, Box::new(master));
         }
         if plan.polled {
             let address = device_address(self.add_peer("plc0".to_owned(), Box::new(Plc::default())));
@@ -466,7 +470,8 @@ impl World {
     }
 
     fn check_rest(&mut self) {
-        let table = table_of(&self.hosts[0].tags);
+        let table = plant::table_of(&self.hosts[0].tags);
+        self.check_tags();
         for slot in self.peers.iter().filter(|slot| slot.port.is_some()) {
             slot.peer.check_quiet(&table);
         }
@@ -477,6 +482,20 @@ impl World {
         }
         for host in &self.hosts {
             self.book.judge(checkers::quiet_owns_no_buffer(&host.engine));
+        }
+    }
+
+    /// Registers that nobody has named so far are named here: what they hold is looked at, too.
+    fn check_tags(&mut self) {
+        let tags = &self.hosts[0].tags;
+        let mut record = self.book.open();
+        let confirmed = record.confirmed.clone();
+        for (tag, version) in confirmed.iter().filter(|(tag, _)| checkers::is_versioned(tag)) {
+            let now = plant::state_of(tags, tag);
+            record.judge(checkers::confirmed_writes_are_seen("the table", tag, *version, &now));
+        }
+        for (tag, safe) in units::guarded_tags() {
+            record.judge(checkers::watchdogs_have_struck(tag, &plant::state_of(tags, tag).value, &safe));
         }
     }
 
@@ -495,7 +514,7 @@ fn take_call(engine: &mut Engine, wire: &mut HostWire<'_>, link: LinkId, random:
     let port = (link, Side::Taker);
     let refused = engine.metrics().refused.value();
     let address: SocketAddr = address_of(link);
-    let key = engine.accept(0, address);
+    let key = engine.accept(wire.net.links[link].listener, address);
     if engine.metrics().refused.value() > refused {
         let mut record = wire.net.book.open();
         record.harmed.insert(link);
@@ -509,23 +528,4 @@ fn take_call(engine: &mut Engine, wire: &mut HostWire<'_>, link: LinkId, random:
     }
     engine.on_open(key);
     wire.net.poke(port);
-}
-
-/// All tags but the server's own, as they stand.
-fn table_of(tags: &Tags) -> Table {
-    let (mut scan, mut table) = (Scan::default(), Table::new());
-    let all = Pattern::parse("#").expect("it is a pattern");
-    while !scan.is_over() {
-        tags.scan(all, &mut scan);
-        while let Some(tag) = scan.found.pop_front() {
-            let sample = tags.read(tag);
-            let mut text = String::new();
-            write_value(&sample.value, &mut text).expect("a string takes all");
-            let text = format!("{text} {} 0", sample.quality.as_str());
-            let mut name = String::new();
-            tags.push_name(tag, &mut name);
-            table.insert(name, State::parse(&text).expect("a sample is printed as one"));
-        }
-    }
-    table
 }

@@ -3,6 +3,7 @@
 use super::{Ended, Hand, Peer};
 use crate::simulation::checkers;
 use crate::simulation::net::{FIRST_UDP_LINK, Happening};
+use crate::simulation::plan::LINE_UDP;
 use crate::simulation::watched::address_of;
 use std::collections::BTreeMap;
 
@@ -61,7 +62,7 @@ impl Peer for DatagramPeer {
         let from = address_of(FIRST_UDP_LINK + hand.me);
         let name = self.name.clone();
         hand.book().open().note_bytes(format_args!("{name}"), "──▶", text.as_bytes());
-        let arrival = |bytes| Happening::DatagramIn { host: 0, listener: 1, from, bytes };
+        let arrival = |bytes| Happening::DatagramIn { host: 0, listener: LINE_UDP, from, bytes };
         hand.net.send_datagram(arrival, text.as_bytes());
         let us = hand.random().within(3_000..=80_000);
         hand.wake_in(us);

@@ -1,6 +1,8 @@
 //! Who lives in a world besides the server, and how they behave.
 
 mod datagrams;
+mod master;
+mod master_datagrams;
 mod noise;
 mod plc;
 mod talker;
@@ -12,6 +14,8 @@ use super::record::Book;
 use crate::engine::End;
 
 pub(super) use datagrams::DatagramPeer;
+pub(super) use master::Master;
+pub(super) use master_datagrams::MasterByDatagrams;
 pub(super) use noise::Noise;
 pub(super) use plc::Plc;
 pub(super) use talker::{POLLED_TAGS_EACH, Part, Talker, polled_tag};
@@ -75,9 +79,9 @@ impl Hand<'_> {
         self.net.book.clone()
     }
 
-    /// Call the server.
-    pub(super) fn call(&mut self) {
-        let port = self.net.call(self.me, 0);
+    /// Call a listener of the server.
+    pub(super) fn call(&mut self, listener: usize) {
+        let port = self.net.call(self.me, 0, listener);
         *self.port = Some(port);
         let name = self.net.name_of(port);
         self.net.book.note(format_args!("{name}"), format_args!("calls"));

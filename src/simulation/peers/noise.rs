@@ -1,8 +1,13 @@
 //! Somebody who speaks anything but the protocol: a port scanner, a lost cable, a program with a bug.
 
 use super::{Ended, Hand, Peer};
+use crate::protocols::modbus::{mbap, rtu};
 use crate::simulation::checkers;
 use crate::simulation::link::Appetite;
+use crate::simulation::plan::{LINE, MODBUS, MODBUS_RTU};
+use crate::simulation::questions::scratch_request;
+use crate::simulation::random::Random;
+use crate::simulation::units::{NOBODY, RAW};
 
 /// Longer than the longest line that the server takes.
 const LONG_LINE_BYTES: usize = 6_000;
@@ -10,6 +15,8 @@ const LONG_LINE_BYTES: usize = 6_000;
 /// Talks garbage, and reads slowly if at all.
 pub(in crate::simulation) struct Noise {
     name: String,
+    /// Which listener it has called.
+    listener: usize,
     lines_sent: usize,
     finals: usize,
     partial: Vec<u8>,
@@ -19,7 +26,14 @@ pub(in crate::simulation) struct Noise {
 
 impl Noise {
     pub(in crate::simulation) fn new(name: &str) -> Noise {
-        Noise { name: name.to_owned(), lines_sent: 0, finals: 0, partial: Vec::new(), wake_at_us: 0 }
+        Noise {
+            name: name.to_owned(),
+            listener: LINE,
+            lines_sent: 0,
+            finals: 0,
+            partial: Vec::new(),
+            wake_at_us: 0,
+        }
     }
 
     fn sleep(&mut self, hand: &mut Hand<'_>, us: u64) {
@@ -39,6 +53,9 @@ impl Noise {
             "PING \u{7f}\u{e9}\nSET noise/c -9223372036854775809\n",
             "GET dev0/t0",
         ];
+        if self.listener != LINE && !hand.random().one_in(4) {
+            return frames(hand.random(), self.listener == MODBUS_RTU);
+        }
         match hand.random().below(6) {
             0 => (0..1 + hand.random().below(300)).map(|_| hand.random().draw() as u8).collect(),
             1 => vec![b'x'; LONG_LINE_BYTES],
@@ -48,8 +65,41 @@ impl Noise {
     }
 }
 
+/// Frames of Modbus that are none, or that nobody checks the answer to.
+fn frames(random: &mut Random, is_serial: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for _ in 0..1 + random.below(6) {
+        let mut pdu = scratch_request(random);
+        let unit = *random.pick(&[&RAW, &RAW, &NOBODY]);
+        if unit == NOBODY {
+            pdu = (0..1 + random.below(252)).map(|_| random.draw() as u8).collect();
+        }
+        let begin = out.len();
+        if is_serial {
+            out.push(unit);
+            out.extend_from_slice(&pdu);
+            out.extend_from_slice(&rtu::trailer(unit, &pdu));
+        } else {
+            out.extend_from_slice(&mbap::header(random.draw() as u16, unit, pdu.len()));
+            out.extend_from_slice(&pdu);
+        }
+        // Only the beginning is harmed: what is written stays where nobody looks.
+        match random.below(20) {
+            0 => out[begin] ^= 0x10,
+            1 => out.truncate(begin + 1),
+            2 if !is_serial => out[begin + 3] = 7,
+            3 if !is_serial => out[begin + 4] = 1,
+            _ => {}
+        }
+    }
+    out
+}
+
 impl Peer for Noise {
     fn on_bytes(&mut self, hand: &mut Hand<'_>, bytes: &[u8]) {
+        if self.listener != LINE {
+            return;
+        }
         for &byte in bytes {
             if byte != b'\n' {
                 self.partial.push(byte);
@@ -77,7 +127,8 @@ impl Peer for Noise {
         if !hand.is_connected() {
             (self.lines_sent, self.finals) = (0, 0);
             self.partial.clear();
-            hand.call();
+            self.listener = *hand.random().pick(&[&LINE, &LINE, &MODBUS, &MODBUS_RTU]);
+            hand.call(self.listener);
             let pause_us = *hand.random().pick(&[&200, &20_000, &60_000_000]);
             hand.read_at(Appetite { pause_us, most_bytes: 2_048 });
         }

@@ -4,8 +4,10 @@ use super::{Ended, Hand, Peer, Table};
 use crate::engine::End;
 use crate::simulation::client::{Asked, Client};
 use crate::simulation::link::Appetite;
+use crate::simulation::plan::LINE;
 use crate::simulation::random::Random;
 use crate::simulation::record::Book;
+use crate::simulation::units;
 
 /// What a talker does all day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +24,36 @@ pub(in crate::simulation) enum Part {
 
 /// Requests that wait for replies, at most: more would only queue at the peer.
 const MOST_WAITING: usize = 48;
-const PATTERNS: [&str; 9] =
-    ["#", "dev0/#", "+/t0", "dev1/+", "plc0/#", "udp/+", "half0/t1", "$server/connections", "rep0/+/x"];
+const PATTERNS: [&str; 13] = [
+    "#",
+    "dev0/#",
+    "+/t0",
+    "dev1/+",
+    "plc0/#",
+    "udp/+",
+    "half0/t1",
+    "$server/connections",
+    "rep0/+/x",
+    "mb/#",
+    "modbus/#",
+    // A master's register, and one of a block: there is no such tag before somebody names it.
+    "modbus/1/holding/600",
+    "modbus/1/holding/3",
+];
 /// Tags that somebody may ask for.
-const KNOWN_TAGS: [&str; 7] =
-    ["dev0/t0", "dev0/t1", "dev1/t0", "dev2/t2", "half0/t0", "plc0/r0-0", "rep0/a0/x"];
+const KNOWN_TAGS: [&str; 11] = [
+    "dev0/t0",
+    "dev0/t1",
+    "dev1/t0",
+    "dev2/t2",
+    "half0/t0",
+    "plc0/r0-0",
+    "rep0/a0/x",
+    "mb/f",
+    "modbus/1/holding/600",
+    "modbus/1/holding/601",
+    "modbus/1/holding/616",
+];
 /// A slow reader: between 20 and 60 KB a second.
 const SLOW: Appetite = Appetite { pause_us: 25_000, most_bytes: 1_024 };
 /// Reads nothing for longer than `write_stall`.
@@ -112,7 +139,7 @@ impl Talker {
         self.client.on_open();
         self.rest.clear();
         self.finished = false;
-        hand.call();
+        hand.call(LINE);
         let mut out = String::new();
         match self.part {
             Part::Device => {
@@ -145,7 +172,14 @@ impl Talker {
         self.connections += 1;
         match self.part {
             Part::Operator => self.tags = vec![polled_tag(name.trim_start_matches("oper"), number)],
-            Part::HalfCloser => self.tags = vec![format!("{name}/t{number}")],
+            Part::HalfCloser => {
+                self.tags = vec![format!("{name}/t{number}")];
+                // A register is a tag like others, but for what it can hold.
+                if self.padding == 0 && number < units::LINE_REGISTERS_EACH {
+                    let client = name.trim_start_matches("half").parse().expect("half-closers are numbered");
+                    self.tags.push(units::tag_of(units::line_register(client, number)));
+                }
+            }
             Part::Device if number > 0 && !self.client.is_greeted() => {
                 let tags = self.tags.len();
                 self.tags = (0..tags).map(|tag| format!("{name}/t{tag}-{number}")).collect();

@@ -9,6 +9,8 @@ use super::super::pdu::{Bits, Exception, MOST_READ_BITS, MOST_READ_REGISTERS, Ma
 use super::super::request::Request;
 use super::super::response::{Response, encode_bits, encode_registers};
 use super::Outcome;
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::base::time::{Tick, Timestamp};
 use crate::engine::{Context, Ticket, Written};
 use crate::tags::name::TagName;
@@ -371,6 +373,10 @@ impl Mapped {
         })?;
         let mut tickets = Vec::new();
         self.each_value(cx, area, span, data, &mut |cx, entry, mut input| {
+            #[cfg(test)]
+            if span.quantity > 4 && mutants::strikes(Mutant::TagLeftOut) {
+                return Ok(());
+            }
             let admitted = cx.check(self.tag(entry), &mut input)?;
             if let Written::Pending(ticket) = cx.write_checked(admitted, input)? {
                 tickets.push(ticket);

@@ -108,7 +108,63 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 static SERVICE: ServiceRow = ServiceRow {
     section: "modbus",
     configure: |section, declared| Arc::new(Units::new(settings::read(section, declared))),
+    samples: &[SAMPLE],
 };
+
+/// Unit 1 shows tags where the specimens write and read, and a few of the other kinds; unit 2 is memory.
+const SAMPLE: &str = r#"
+[[modbus.unit]]
+id = 1
+fill = 0
+[[modbus.unit]]
+id = 2
+coils = 9
+holdings = { size = 3, watchdog = "2s", safe = 7 }
+[[modbus.map]]
+unit = 1
+address = "holding:0"
+tag = "sample/level"
+type = "f32"
+order = "cdab"
+[[modbus.map]]
+unit = 1
+address = "holding:4"
+tag = "sample/count"
+type = "u16"
+scale = 0.1
+watchdog = "1s"
+safe = -1
+[[modbus.map]]
+unit = 1
+address = "holding:9.0"
+tag = "sample/open"
+[[modbus.map]]
+unit = 1
+address = "holding:9.15"
+tag = "sample/hot"
+on_bad = 1
+[[modbus.map]]
+unit = 1
+address = "holding:10"
+tag = "sample/text"
+type = "string(4)"
+[[modbus.map]]
+unit = 1
+address = "coil:7"
+tag = "sample/run"
+on_bad = "last"
+serve_uncertain = true
+[[modbus.map]]
+unit = 1
+address = "input:0"
+tag = "modbus/2/holding/1"
+type = "bcd32"
+[[modbus.map]]
+unit = 1
+address = "input:2"
+tag = "sample/level"
+show = "quality"
+"#;
 
 fn recode_mbap(input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
     let frame = mbap::Frame::parse(input).ok().flatten()?;

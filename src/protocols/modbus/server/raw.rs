@@ -9,6 +9,8 @@ use super::super::address::{AREAS, Area};
 use super::super::pdu::{Exception, Pdu, Span};
 use super::super::request::Request;
 use super::super::response::{Response, encode_bits, encode_registers};
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::Context;
 use crate::tags::value::{Input, Quality};
@@ -115,9 +117,17 @@ impl RawArea {
     fn write(&mut self, tags: &Tags, now: Now, start: u16, values: impl ExactSizeIterator<Item = u16>) {
         let Some(last) = (values.len() as u16).checked_sub(1).map(|more| start + more) else { return };
         for (at, value) in (start..=last).zip(values) {
+            #[cfg(test)]
+            if at == last && last > start && mutants::strikes(Mutant::TornWrite) {
+                break;
+            }
             self.cells.set(at, value);
         }
         self.written = now.tick;
+        #[cfg(test)]
+        if mutants::strikes(Mutant::RegisterUnseen) {
+            return;
+        }
         for (&at, &tag) in self.named.range(start..=last) {
             self.show(tags, at, tag, now.wall);
         }

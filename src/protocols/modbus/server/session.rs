@@ -7,6 +7,8 @@ use super::super::pdu::{Exception, Function, Pdu};
 use super::super::request::Request;
 use super::super::{mbap, rtu};
 use super::{Outcome, Units};
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::engine::{Consumed, Context, End, Flow, Session, Ticket};
 use crate::tags::Refusal;
 
@@ -126,6 +128,16 @@ impl Conversation {
     }
 
     fn put(&self, cx: &mut Context<'_>, to: To, reply: &Pdu) {
+        #[cfg(test)]
+        if matches!(self.framing, Framing::Tcp)
+            && !cx.owed().is_empty()
+            && mutants::strikes(Mutant::ReplyOvertakes)
+        {
+            let owed = cx.owed().to_vec();
+            cx.take_back(0);
+            self.put(cx, to, reply);
+            return cx.put(&owed);
+        }
         match self.framing {
             Framing::Tcp | Framing::Udp => {
                 cx.put(&mbap::header(to.transaction, to.unit, reply.len()));
@@ -209,6 +221,8 @@ impl Session for Conversation {
         let Some(mut pending) = self.pending.take() else { return Flow::Continue };
         if let Some(place) = pending.tickets.iter().position(|waiting| *waiting == ticket) {
             pending.tickets.swap_remove(place);
+            #[cfg(test)]
+            let result = if mutants::strikes(Mutant::RefusalUnheard) { Ok(()) } else { result };
             pending.refused = pending.refused.or(result.err().map(Exception::from));
         }
         if !pending.tickets.is_empty() {
