@@ -3,6 +3,7 @@
 pub mod log;
 #[cfg(test)]
 pub(crate) mod mutants;
+pub mod random;
 pub mod section;
 pub mod time;
 pub mod timers;

@@ -12,7 +12,6 @@ mod link;
 mod net;
 mod peers;
 mod plan;
-pub mod random;
 mod record;
 mod sessions;
 #[cfg(test)]

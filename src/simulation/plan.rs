@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::random::Random;
+use crate::base::random::Random;
 
 /// The cast and the settings of one world.
 #[derive(Clone, Debug)]

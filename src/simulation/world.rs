@@ -12,10 +12,10 @@ use super::peers::{
     DatagramPeer, Ended, Hand, Noise, POLLED_TAGS_EACH, Part, Peer, Plc, Table, Talker, polled_tag,
 };
 use super::plan::Plan;
-use super::random::Random;
 use super::record::{Book, LinkId};
 use super::sessions::{Driver, EPOCH, Reporter};
 use super::watched::{address_of, watched};
+use crate::base::random::Random;
 use crate::base::section::Document;
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, declare_system_tags};
