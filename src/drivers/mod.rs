@@ -8,5 +8,6 @@
 pub mod backoff;
 pub mod breaker;
 pub mod dead_share;
+pub mod modbus;
 pub mod round_trip;
 pub mod schedule;

@@ -1,0 +1,128 @@
+//! Where the points of a unit lie: sorted, each place once, and blocks of them that one request reads.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+
+use crate::protocols::modbus::{Area, Span};
+
+/// What one tag needs to have read: a coil, a discrete, or the registers of a value, which are never read in
+/// two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The poll group it is read with; points of different groups are never read together.
+    pub group: u16,
+    pub area: Area,
+    /// In registers, or in bits.
+    pub span: Span,
+}
+
+/// What one request reads: a run of places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The poll group.
+    pub group: u16,
+    pub area: Area,
+    /// What the request asks for.
+    pub span: Span,
+    /// The first of its places.
+    pub(super) first: u32,
+    /// The place behind its last.
+    pub(super) end: u32,
+}
+
+/// A point that a block reads, and where in the reply it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The point's number: its place in the list that was planned.
+    pub point: usize,
+    /// Registers (or bits) before it in the reply.
+    pub offset: u16,
+}
+
+/// The distinct places of all points of a unit, by group, area and start, the longer one first.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    places: Vec<Place>,
+    /// The numbers of the points, by place.
+    points: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: Point,
+    /// Where its points begin in `Places::points`; they end where those of the next place begin.
+    first_point: u32,
+}
+
+impl Block {
+    /// How many places it reads.
+    pub(super) fn len(&self) -> u32 {
+        self.end - self.first
+    }
+
+    /// Whether its request reads all that the other one's does.
+    pub(super) fn covers(&self, other: &Block) -> bool {
+        (self.group, self.area) == (other.group, other.area)
+            && self.span.start <= other.span.start
+            && other.span.end() <= self.span.end()
+    }
+}
+
+impl Places {
+    pub(super) fn new(points: &[Point]) -> Places {
+        let key = |number: &u32| {
+            let Point { group, area, span } = points[*number as usize];
+            (group, area, span.start, Reverse(span.quantity))
+        };
+        let mut numbers: Vec<u32> = (0..points.len() as u32).collect();
+        numbers.sort_by_key(key);
+        let mut places: Vec<Place> = Vec::new();
+        for (first_point, number) in numbers.iter().enumerate() {
+            let at = points[*number as usize];
+            if places.last().is_none_or(|last| last.at != at) {
+                places.push(Place { at, first_point: first_point as u32 });
+            }
+        }
+        places.shrink_to_fit();
+        Places { places, points: numbers }
+    }
+
+    /// The places of each area of each group.
+    pub(super) fn tables(&self) -> impl Iterator<Item = Range<usize>> {
+        let tables =
+            self.places.chunk_by(|one, next| (one.at.group, one.at.area) == (next.at.group, next.at.area));
+        tables.scan(0, |first, table| {
+            let range = *first..*first + table.len();
+            *first = range.end;
+            Some(range)
+        })
+    }
+
+    pub(super) fn span(&self, place: usize) -> Span {
+        self.places[place].at.span
+    }
+
+    /// The block of a run of places, which has at least one and lies in one table.
+    pub(super) fn block(&self, run: Range<usize>) -> Block {
+        let Point { group, area, span: Span { start, .. } } = self.places[run.start].at;
+        let ends = self.places[run.clone()].iter().map(|place| place.at.span.end());
+        let quantity = ends.max().expect("a block has a place") - u32::from(start);
+        let span = Span { start, quantity: quantity as u16 };
+        Block { group, area, span, first: run.start as u32, end: run.end as u32 }
+    }
+
+    /// The points of a block.
+    pub(super) fn found(&self, block: &Block) -> impl Iterator<Item = Found> {
+        let start = block.span.start;
+        (block.first as usize..block.end as usize).flat_map(move |place| {
+            let offset = self.places[place].at.span.start - start;
+            self.points_at(place).iter().map(move |&point| Found { point: point as usize, offset })
+        })
+    }
+
+    fn points_at(&self, place: usize) -> &[u32] {
+        let first = |place: &Place| place.first_point as usize;
+        let end = self.places.get(place + 1).map_or(self.points.len(), first);
+        &self.points[first(&self.places[place])..end]
+    }
+}
