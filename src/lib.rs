@@ -1,7 +1,8 @@
 //! Lumina Server: the live data of a plant, carried by one thread.
 //!
 //! In reading order: [`tags`] is what is carried, [`engine`] carries it, [`protocols`] are how peers speak of
-//! it, the [`reactor`] connects the engine to sockets and clocks, and [`server`] puts them together.
+//! it, [`drivers`] fetch it from devices, the [`reactor`] connects the engine to sockets and clocks, and
+//! [`server`] puts them together.
 
 #![forbid(unsafe_code)]
 

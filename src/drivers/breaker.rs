@@ -23,8 +23,7 @@ const PROBES_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Breaker {
     opens_after: u32,
-    /// Requests in a row that were not answered; while requests in vain still come in from before the breaker
-    /// opened, they are not counted.
+    /// In a row: requests while it was closed, and probes since.
     unanswered: u32,
     state: State,
 }
@@ -33,7 +32,7 @@ pub struct Breaker {
 enum State {
     Closed,
     Open { probe_at: Tick },
-    HalfOpen,
+    HalfOpen { since: Tick },
 }
 
 /// What may be sent to a unit now.
@@ -48,8 +47,8 @@ pub enum Permit {
 }
 
 impl Breaker {
-    /// Closed. It opens when so many requests in a row (retries count) were not answered: a unit's requests
-    /// of one poll, so that no request is given up that was promised.
+    /// Closed. It opens when so many requests in a row, retries included, were not answered; no fewer than a
+    /// request has attempts, or retries that are configured would not be made.
     ///
     /// # Panics
     /// If `opens_after` is 0.
@@ -63,7 +62,7 @@ impl Breaker {
         match self.state {
             State::Closed => Permit::All,
             State::Open { probe_at } if probe_at <= now => Permit::Probe,
-            State::Open { .. } | State::HalfOpen => Permit::Nothing,
+            State::Open { .. } | State::HalfOpen { .. } => Permit::Nothing,
         }
     }
 
@@ -76,14 +75,14 @@ impl Breaker {
     pub fn probe_at(&self) -> Option<Tick> {
         match self.state {
             State::Open { probe_at } => Some(probe_at),
-            State::Closed | State::HalfOpen => None,
+            State::Closed | State::HalfOpen { .. } => None,
         }
     }
 
     /// The one request was sent that [`Permit::Probe`] allowed.
-    pub fn on_probe(&mut self) {
+    pub fn on_probe(&mut self, now: Tick) {
         assert!(matches!(self.state, State::Open { .. }), "a probe is for an open breaker without one");
-        self.state = State::HalfOpen;
+        self.state = State::HalfOpen { since: now };
     }
 
     /// The unit replied in time, be it with an exception of its own. A reply that came too late is none: it
@@ -94,10 +93,13 @@ impl Breaker {
         self.state = State::Closed;
     }
 
-    /// A request was not answered in time.
-    pub fn on_unanswered(&mut self, now: Tick) {
-        if matches!(self.state, State::Open { .. }) {
-            return;
+    /// A request that was sent at `sent` was not answered in time. Those that were in flight when the breaker
+    /// opened say nothing new.
+    pub fn on_unanswered(&mut self, sent: Tick, now: Tick) {
+        match self.state {
+            State::Closed => {}
+            State::HalfOpen { since } if sent >= since => {}
+            State::Open { .. } | State::HalfOpen { .. } => return,
         }
         self.unanswered = self.unanswered.saturating_add(1);
         if let Some(probes) = self.unanswered.checked_sub(self.opens_after) {
@@ -135,8 +137,9 @@ mod tests {
             match step {
                 "" => {}
                 "reply" => breaker.on_reply(),
-                "unanswered" => breaker.on_unanswered(at(ms)),
-                "probe" => breaker.on_probe(),
+                "unanswered" => breaker.on_unanswered(at(ms), at(ms)),
+                "unanswered at last" => breaker.on_unanswered(at(0), at(ms)),
+                "probe" => breaker.on_probe(at(ms)),
                 "reconnect" => breaker.on_reconnect(at(ms)),
                 _ => panic!("no such step: {step}"),
             }
@@ -155,9 +158,9 @@ mod tests {
         check(&[(0, "", All), (100, "unanswered", All), (200, "unanswered", Nothing)]);
         check(&[(100, "unanswered", All), (150, "reply", All), (200, "unanswered", All)]);
         let mut patient = Breaker::new(4);
-        (0..3).for_each(|_| patient.on_unanswered(at(0)));
+        (0..3).for_each(|_| patient.on_unanswered(at(0), at(0)));
         assert!(patient.is_closed());
-        patient.on_unanswered(at(0));
+        patient.on_unanswered(at(0), at(0));
         assert!(!patient.is_closed());
     }
 
@@ -180,19 +183,19 @@ mod tests {
     fn a_probe_in_vain_doubles_the_wait_up_to_ten_seconds() {
         let mut breaker = Breaker::new(1);
         let mut now_ms = 0;
-        breaker.on_unanswered(at(now_ms));
+        breaker.on_unanswered(at(0), at(now_ms));
         let mut waits = Vec::new();
         for _ in 0..7 {
             let probe_at = breaker.probe_at().expect("it is open");
             waits.push((probe_at - at(now_ms)).as_millis());
-            breaker.on_probe();
+            breaker.on_probe(probe_at);
             assert_eq!(breaker.probe_at(), None, "one probe at a time");
             now_ms = probe_at.as_micros() / 1_000 + 300;
-            breaker.on_unanswered(at(now_ms));
+            breaker.on_unanswered(probe_at, at(now_ms));
         }
         assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 10_000, 10_000, 10_000]);
         breaker.on_reply();
-        breaker.on_unanswered(at(now_ms));
+        breaker.on_unanswered(at(now_ms), at(now_ms));
         assert_eq!(breaker.probe_at(), Some(at(now_ms + 1_000)), "a reply begins it anew");
     }
 
@@ -201,9 +204,12 @@ mod tests {
         check(&[
             (0, "unanswered", All),
             (0, "unanswered", Nothing),
-            (900, "unanswered", Nothing),
+            (900, "unanswered at last", Nothing),
             (1_000, "", Probe),
-            (1_000, "reply", All),
+            (1_000, "probe", Nothing),
+            (1_200, "unanswered at last", Nothing),
+            (9_000, "", Nothing),
+            (9_000, "reply", All),
         ]);
     }
 
@@ -228,19 +234,16 @@ mod tests {
         #[test]
         fn the_dead_are_asked_seldom(opens_after in 1..6_u32, timeout_ms in 1..3_000_u64) {
             let mut breaker = Breaker::new(opens_after);
-            let (mut now_ms, mut sent) = (0, 0);
-            while now_ms < 1_000_000 {
-                match breaker.permit(at(now_ms)) {
-                    Permit::Nothing => now_ms += 1,
-                    permit => {
-                        if permit == Permit::Probe {
-                            breaker.on_probe();
-                        }
-                        sent += 1;
-                        now_ms += timeout_ms;
-                        breaker.on_unanswered(at(now_ms));
-                    }
+            let (mut now, mut sent) = (at(0), 0);
+            while now < at(1_000_000) {
+                if let Some(probe_at) = breaker.probe_at() {
+                    now = probe_at;
+                    breaker.on_probe(now);
                 }
+                sent += 1;
+                let begun = now;
+                now = now + Duration::from_millis(timeout_ms);
+                breaker.on_unanswered(begun, now);
             }
             let most = u64::from(opens_after) + 5 + 1_000_000 / (10_000 + timeout_ms);
             prop_assert!((most - 5..=most).contains(&sent), "{sent} requests, {most} at most");
@@ -249,23 +252,20 @@ mod tests {
         /// A unit that answers again is back within ten seconds and a timeout.
         #[test]
         fn who_comes_back_is_noticed(back_ms in 0..200_000_u64) {
-            let mut breaker = Breaker::new(2);
-            let (mut now_ms, timeout_ms) = (0, 300);
-            while !(breaker.is_closed() && now_ms >= back_ms) {
-                prop_assert!(now_ms <= back_ms + 10_000 + timeout_ms, "not noticed at {now_ms}");
-                match breaker.permit(at(now_ms)) {
-                    Permit::Nothing => now_ms += 1,
-                    permit => {
-                        if permit == Permit::Probe {
-                            breaker.on_probe();
-                        }
-                        if now_ms >= back_ms {
-                            breaker.on_reply();
-                        } else {
-                            now_ms += timeout_ms;
-                            breaker.on_unanswered(at(now_ms));
-                        }
-                    }
+            let (mut breaker, back) = (Breaker::new(2), at(back_ms));
+            let (mut now, timeout) = (at(0), Duration::from_millis(300));
+            while !(breaker.is_closed() && now >= back) {
+                if let Some(probe_at) = breaker.probe_at() {
+                    now = probe_at;
+                    breaker.on_probe(now);
+                }
+                prop_assert!(now <= back + PROBES_WITHIN + timeout, "asked only at {now:?}");
+                if now >= back {
+                    breaker.on_reply();
+                } else {
+                    let begun = now;
+                    now = now + timeout;
+                    breaker.on_unanswered(begun, now);
                 }
             }
         }

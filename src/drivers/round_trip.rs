@@ -108,6 +108,12 @@ mod tests {
         check(1_000, &[(1, 40), (60, 120)], 479);
     }
 
+    /// A reply that came an hour late says no more than that the wait was too short.
+    #[test]
+    fn no_reply_counts_for_more_than_what_is_configured() {
+        check(1_000, &[(1, 5), (1, 3_600_000)], 517);
+    }
+
     #[test]
     fn after_a_wait_in_vain_the_next_are_whole_until_a_reply() {
         let mut trip = RoundTrip::new(ms(1_000));

@@ -13,9 +13,6 @@ mod link;
 mod net;
 mod peers;
 mod plan;
-mod plant;
-mod questions;
-pub mod random;
 mod record;
 mod sessions;
 #[cfg(test)]

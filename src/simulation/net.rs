@@ -6,8 +6,8 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
 use super::link::{Appetite, Holder, Link, Payload, Port, Side, Weather};
-use super::random::Random;
 use super::record::{Book, LinkId};
+use crate::base::random::Random;
 use crate::engine::{ConnKey, End, Endpoint, Wire};
 
 /// Something that will happen at its time.

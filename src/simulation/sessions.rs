@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::checkers;
 use super::client::{Asked, Client};
-use super::random::Random;
 use super::record::Book;
+use crate::base::random::Random;
 use crate::base::time::{Tick, Timestamp};
 use crate::engine::{Consumed, Context, End, Endpoint, Flow, Session, Ticket, WriteOrder};
 use crate::tags::value::{Input, Quality, Value};

@@ -8,14 +8,15 @@ use super::checkers;
 use super::client::Client;
 use super::link::{Holder, Port, Side};
 use super::net::{Happening, HostWire, Net, device_address, host_address};
-use super::peers::{DatagramPeer, Ended, Hand, Master, MasterByDatagrams, Noise, Part, Peer, Plc, Talker};
-use super::plan::{LISTENERS, Plan};
-use super::plant;
-use super::random::Random;
+use super::peers::{
+    DatagramPeer, Ended, Hand, Noise, POLLED_TAGS_EACH, Part, Peer, Plc, Table, Talker, polled_tag,
+};
+use super::plan::Plan;
 use super::record::{Book, LinkId};
 use super::sessions::{Driver, EPOCH, Reporter};
 use super::units;
 use super::watched::{address_of, watched};
+use crate::base::random::Random;
 use crate::base::section::Document;
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Transport};

@@ -32,17 +32,17 @@ const IMPORTS: [(&str, &[&str]); 15] = [
 /// Where, which words, and what to use instead.
 const BANS: [(&[&str], &[&str], &str); 6] = [
     (
-        &["tags", "engine", "protocols", "simulation"],
+        &["tags", "engine", "protocols", "drivers", "simulation"],
         &["Instant::now", "SystemTime", "Instant"],
         "take the time from base::time::Now, which the reactor hands in",
     ),
     (
-        &["tags", "engine", "protocols", "simulation"],
+        &["tags", "engine", "protocols", "drivers", "simulation"],
         &["TcpStream", "TcpListener", "UdpSocket", "std::net::Tcp", "socket2"],
         "move bytes through engine::Wire, which the reactor implements",
     ),
     (
-        &["tags", "engine", "protocols", "simulation"],
+        &["tags", "engine", "protocols", "drivers", "simulation"],
         &["std::thread", "thread::spawn", "thread::sleep"],
         "use a deadline of the session or a timer of the engine; threads belong to the reactor",
     ),

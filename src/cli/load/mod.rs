@@ -2,7 +2,6 @@
 //! it, and what its sessions measure and read with.
 
 mod latency;
-mod random;
 mod reach;
 mod replies;
 
@@ -17,7 +16,6 @@ use crate::reactor::{Clock, Course, Reactor};
 use crate::tags::{TagSettings, Tags};
 
 pub(super) use latency::{Latency, Percentiles};
-pub(super) use random::Random;
 pub(super) use reach::reach;
 pub(super) use replies::{Lines, Reply, Told};
 

@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::ledger::Seen;
 use super::machine::{Machine, SIGNALS, fingerprint};
 use super::run::{Run, say};
+use crate::base::random::Random;
 use crate::base::time::Tick;
-use crate::cli::load::{Lines, Random, Reply};
+use crate::cli::load::{Lines, Reply};
 use crate::engine::{Consumed, Context, End, Flow, Session};
 use crate::tags::value::write_value;
 
@@ -69,8 +70,8 @@ struct Report {
 
 impl Device {
     pub(super) fn new(run: Arc<Run>, number: usize) -> Device {
-        let mut random = Random::new(run.seed ^ CHANCE, number as u64);
-        let machine = Machine::new(Random::new(random.bits(), 0));
+        let mut random = Random::of(run.seed ^ CHANCE, number as u64);
+        let machine = Machine::new(random.fork());
         let due = run.schedule.due(number, 0);
         let life = Life { number, random, machine, slot: 0, due, leave_at: Tick::NEVER, attempts: 0 };
         Device::live(run, life)
@@ -264,7 +265,7 @@ impl Session for Device {
         }
         let Life { random, attempts, .. } = &mut self.life;
         let wait = if meant && self.greeted {
-            AWAY + random.within(AWAY * 9)
+            AWAY + random.part_of(AWAY * 9)
         } else {
             *attempts += 1;
             self.run.backoff(random, *attempts - 1)

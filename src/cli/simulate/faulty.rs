@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::machine::SIGNALS;
 use super::run::Run;
+use crate::base::random::Random;
 use crate::base::time::Tick;
-use crate::cli::load::Random;
 use crate::engine::{Consumed, Context, End, Flow, Session};
 
 /// Faulty peers for each device, and how many there are at least: one of each fault.
 const DEVICES_PER_FAULTY: usize = 20;
 const FEWEST: usize = 4;
 /// Longer than any server takes by default.
-const LONG_LINE_BYTES: u64 = 6_000;
+const LONG_LINE_BYTES: usize = 6_000;
 /// Before the next fault of the same peer.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Sets its chance apart from a device's.
@@ -49,7 +49,7 @@ pub(super) struct Faulty {
 
 impl Faulty {
     pub(super) fn new(run: Arc<Run>, number: usize) -> Faulty {
-        let random = Random::new(run.seed ^ CHANCE, number as u64);
+        let random = Random::of(run.seed ^ CHANCE, number as u64);
         Faulty::next(run, random)
     }
 
@@ -64,18 +64,18 @@ impl Faulty {
     }
 
     fn put_half_line(&mut self, cx: &mut Context<'_>) {
-        let victim = self.random.below(self.run.ledger().devices() as u64);
-        let signal = SIGNALS[self.random.below(SIGNALS.len() as u64) as usize];
+        let victim = self.random.below(self.run.ledger().devices());
+        let signal = SIGNALS[self.random.below(SIGNALS.len())];
         let _ = write!(cx, "SET {}/{victim:05}/{signal} -273.15", self.run.root);
     }
 
     fn put_garbage(&mut self, cx: &mut Context<'_>) {
         let mut garbage = Vec::new();
-        if self.random.below(2) == 0 {
-            garbage.resize(LONG_LINE_BYTES as usize, b'x');
+        if self.random.one_in(2) {
+            garbage.resize(LONG_LINE_BYTES, b'x');
         }
         for _ in 0..self.random.below(LONG_LINE_BYTES / 8) {
-            garbage.extend(self.random.bits().to_le_bytes());
+            garbage.extend(self.random.draw().to_le_bytes());
         }
         cx.put(&garbage);
     }
@@ -102,7 +102,7 @@ impl Session for Faulty {
                 (200, Flow::Continue)
             }
         };
-        self.until = Some(cx.now().tick + self.random.within(Duration::from_millis(longest_ms)));
+        self.until = Some(cx.now().tick + self.random.part_of(Duration::from_millis(longest_ms)));
         flow
     }
 
@@ -111,7 +111,7 @@ impl Session for Faulty {
     }
 
     fn on_deadline(&mut self, _cx: &mut Context<'_>) -> Flow {
-        let polite = matches!(self.fault, Fault::HalfLine | Fault::Garbage) && self.random.below(2) == 0;
+        let polite = matches!(self.fault, Fault::HalfLine | Fault::Garbage) && self.random.one_in(2);
         Flow::Close(if polite { End::Quit } else { End::Aborted })
     }
 
@@ -127,8 +127,8 @@ impl Session for Faulty {
         if why == End::Shutdown || self.run.is_over(now) {
             return;
         }
-        let wait = self.random.within(PAUSE);
-        let next = Faulty::next(Arc::clone(&self.run), self.random);
+        let wait = self.random.part_of(PAUSE);
+        let next = Faulty::next(Arc::clone(&self.run), self.random.clone());
         cx.dial_at(now + wait, self.run.endpoint(0), Box::new(next));
     }
 }

@@ -1,6 +1,6 @@
 //! A believable machine: five signals that move as those of a plant do.
 
-use crate::cli::load::Random;
+use crate::base::random::Random;
 use crate::tags::value::{Input, Value};
 
 /// The last level of its tags' names, in the order in which a report tells of them.
@@ -57,7 +57,7 @@ impl Machine {
             self.parts += (passed * PARTS_PER_S * 2.0 * random.unit()).round() as i64;
         }
         if random.unit() < passed / STATE_S {
-            self.state = random.below(STATES.len() as u64) as usize;
+            self.state = random.below(STATES.len());
         }
         let pressure = self.pressure + STEP_BAR * random.noise();
         self.pressure = pressure.clamp(*PRESSURE_BAR.start(), *PRESSURE_BAR.end());
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_machine_moves_as_a_machine_does() {
-        let mut machine = Machine::new(Random::new(1, 7));
+        let mut machine = Machine::new(Random::of(1, 7));
         let mut twin = machine.clone();
         let (mut parts, mut states) = (0, Vec::new());
         for second in 0..1_000 {
@@ -156,7 +156,7 @@ mod tests {
     fn a_value_that_was_read_back_has_the_fingerprint_of_the_one_written() {
         let of = |text: &str| fingerprint(&Input::parse(text).expect("a value"));
         assert_eq!(of("80"), of("80.0"));
-        for value in Machine::new(Random::new(1, 2)).measure(5.0) {
+        for value in Machine::new(Random::of(1, 2)).measure(5.0) {
             assert_eq!(of(&value.to_string()), fingerprint(&value.as_input()));
         }
         assert!(of("80") != of("80.1") && of("\"idle\"") != of("\"off\"") && of("true") != of("false"));

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::ledger::Ledger;
 use super::schedule::Schedule;
+use crate::base::random::Random;
 use crate::base::time::Tick;
-use crate::cli::load::{self, Latency, Random};
+use crate::cli::load::{self, Latency};
 use crate::engine::{End, Endpoint};
 use crate::metrics::Counter;
 
@@ -136,7 +137,7 @@ impl Run {
     /// back.
     pub(super) fn backoff(&self, random: &mut Random, attempts: u32) -> Duration {
         let backoff = BACKOFF.saturating_mul(1 << attempts.min(16)).min(LONGEST_BACKOFF);
-        backoff / 2 + random.within(backoff.max(self.ramp))
+        backoff / 2 + random.part_of(backoff.max(self.ramp))
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use crate::base::random::Random;
 use crate::base::time::{Now, Tick};
-use crate::cli::load::Random;
 use crate::metrics::Counter;
 
 /// A report is late by up to this share of the interval.
@@ -46,8 +46,9 @@ impl Schedule {
     /// When a device's report of that number is due: each interval, from a point of its own, with jitter.
     /// Later for each number.
     pub(super) fn due(&self, device: usize, slot: u64) -> Tick {
-        let spread = Random::new(self.seed, device as u64).below(self.interval_us);
-        let jitter = Random::new(self.seed ^ slot, !(device as u64)).below(self.interval_us.div_ceil(JITTER));
+        let spread = Random::of(self.seed, device as u64).within(0..=self.interval_us - 1);
+        let most_jitter = self.interval_us.div_ceil(JITTER) - 1;
+        let jitter = Random::of(self.seed ^ slot, !(device as u64)).within(0..=most_jitter);
         let after = spread + slot.saturating_mul(self.interval_us) + jitter;
         self.begin + Duration::from_micros(after)
     }

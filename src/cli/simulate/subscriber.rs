@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::ledger::{Ledger, Seen};
 use super::machine::{SIGNALS, STATE, TEMPERATURE, fingerprint, parse_tag};
 use super::run::{Run, say};
-use crate::cli::load::{Lines, Random, Reply, Told};
+use crate::base::random::Random;
+use crate::cli::load::{Lines, Reply, Told};
 use crate::engine::{Consumed, Context, End, Flow, Session};
 use crate::tags::value::Input;
 
@@ -123,7 +124,7 @@ impl fmt::Display for Disorder {
 
 impl Subscriber {
     pub(super) fn new(run: Arc<Run>, watch: Arc<Watch>, number: usize) -> Subscriber {
-        let random = Random::new(run.seed ^ CHANCE, number as u64);
+        let random = Random::of(run.seed ^ CHANCE, number as u64);
         Subscriber { run, watch, random, attempts: 0 }
     }
 
@@ -195,7 +196,7 @@ impl Session for Subscriber {
         }
         let wait = self.run.backoff(&mut self.random, self.attempts);
         let (run, watch) = (Arc::clone(&self.run), Arc::clone(&self.watch));
-        let again = Subscriber { run, watch, random: self.random, attempts: self.attempts + 1 };
+        let again = Subscriber { run, watch, random: self.random.clone(), attempts: self.attempts + 1 };
         cx.dial_at(now + wait, self.run.endpoint(0), Box::new(again));
     }
 }

@@ -67,6 +67,9 @@ enum State {
     Bad { refusals: u32, retry_at: Tick },
 }
 
+/// Refused while the unit answered nothing: the next refusal is a repeated one.
+const REFUSED_BEFORE: State = State::Refused { since: Tick::from_micros(0), believed: false };
+
 /// What a refusal says of the points of the refused block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -81,7 +84,7 @@ pub enum Verdict {
 impl Quarantine {
     /// Nothing is known yet.
     pub fn new(plan: Arc<Plan>) -> Quarantine {
-        let parts = planned(&plan);
+        let parts = planned(&plan, State::Polled);
         Quarantine { plan, parts, requests_left: 0, failures: 0, learns_from: Tick::default() }
     }
 
@@ -135,10 +138,8 @@ impl Quarantine {
         match self.subject(block) {
             Some((at, Subject::Part)) => self.on_part_refused(at, now),
             Some((at, Subject::Pair)) => {
-                // Both were answered by themselves.
-                if self.parts[at..=at + 1].iter().all(|part| part.state == State::Polled) {
-                    self.parts[at + 1].apart = true;
-                }
+                // Each was answered by itself.
+                self.parts[at + 1].apart = true;
                 Verdict::Open
             }
             None => Verdict::Open,
@@ -150,7 +151,7 @@ impl Quarantine {
     pub fn on_reconnect(&mut self) {
         self.learns_from = Tick::default();
         for part in &mut self.parts {
-            (part.apart, part.tried) = (false, false);
+            part.apart = false;
             if let State::Refused { .. } = part.state {
                 part.state = State::Polled;
             }
@@ -227,7 +228,7 @@ impl Quarantine {
                 let believed = now - since >= BELIEVED_AFTER && now >= self.learns_from;
                 self.parts[at].state = State::Refused { since, believed };
                 // Which of several places are bad, `try_suspect` finds out.
-                if believed && is_single && self.is_answering() {
+                if believed && is_single {
                     self.condemn(at, 0, now);
                 }
             }
@@ -235,7 +236,7 @@ impl Quarantine {
             State::Suspect => self.halve(at),
             State::Bad { refusals, .. } => self.condemn(at, refusals, now),
         }
-        if self.parts.iter().all(Part::is_hopeless) {
+        if self.parts.iter().all(Part::is_bad) {
             self.on_unit_refused(now);
             return Verdict::Unit;
         }
@@ -255,21 +256,21 @@ impl Quarantine {
     fn on_unit_refused(&mut self, now: Tick) {
         self.learns_from = now + doubled(FIRST_RETRY_AFTER, self.failures, LONGEST_RETRY_AFTER);
         self.failures = self.failures.saturating_add(1);
-        self.parts = planned(&self.plan);
+        self.parts = planned(&self.plan, REFUSED_BEFORE);
     }
 
     /// One part is the first to be answered after a time in which none was. The other blocks of the plan are
-    /// polled as at first; within its own block everything may have been as it was found, and is tried again.
+    /// polled as at first; in its own block, what was found may be true, and is tried again.
     fn forget_refusals(&mut self, answered: usize) {
         let mut parts = Vec::with_capacity(self.parts.len());
         let mut first = 0;
-        for planned in planned(&self.plan) {
+        for planned in planned(&self.plan, REFUSED_BEFORE) {
             let end = self.parts.partition_point(|part| part.block.first < planned.block.end);
             let run = &mut self.parts[first..end];
             let is_whole = run.first().is_some_and(|part| part.block.first == planned.block.first)
                 && run.last().is_some_and(|part| part.block.end == planned.block.end);
             if is_whole && !(first..end).contains(&answered) {
-                parts.push(Part { tried: true, ..planned });
+                parts.push(planned);
             } else {
                 run.iter_mut().for_each(Part::retry_at_once);
                 parts.extend_from_slice(run);
@@ -332,20 +333,12 @@ impl Part {
     fn is_bad(&self) -> bool {
         matches!(self.state, State::Bad { .. })
     }
-
-    /// There is nothing good in it as far as is known, and nothing more to find out.
-    fn is_hopeless(&self) -> bool {
-        match self.state {
-            State::Bad { .. } => true,
-            State::Refused { believed, .. } => believed && self.is_single(),
-            State::Polled | State::Suspect => false,
-        }
-    }
 }
 
-fn planned(plan: &Plan) -> Vec<Part> {
-    let parts = plan.blocks().iter();
-    parts.map(|&block| Part { block, state: State::Polled, apart: false, tried: false }).collect()
+/// The blocks of the plan.
+fn planned(plan: &Plan, state: State) -> Vec<Part> {
+    let blocks = plan.blocks().iter();
+    blocks.map(|&block| Part { block, state, apart: false, tried: false }).collect()
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ mod talker;
 
 use super::link::{Appetite, Port};
 use super::net::{Happening, Net};
-use super::random::Random;
 use super::record::Book;
+use crate::base::random::Random;
 use crate::engine::End;
 
 pub(super) use datagrams::DatagramPeer;

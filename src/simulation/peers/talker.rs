@@ -1,11 +1,10 @@
 //! A client of the line protocol that plays one of several parts.
 
 use super::{Ended, Hand, Peer, Table};
+use crate::base::random::Random;
 use crate::engine::End;
 use crate::simulation::client::{Asked, Client};
 use crate::simulation::link::Appetite;
-use crate::simulation::plan::LINE;
-use crate::simulation::random::Random;
 use crate::simulation::record::Book;
 use crate::simulation::units;
 

@@ -41,12 +41,18 @@ impl Unit {
 impl Plant {
     /// Points of the group 0, as start and length.
     fn new(points: &[(u16, u16)], unit: Unit) -> Plant {
-        let point = |&(start, quantity)| holding(0, start, quantity);
-        Plant::of(&points.iter().map(point).collect::<Vec<_>>(), unit)
+        Plant::with_most(125, points, unit)
     }
 
-    fn of(points: &[Point], unit: Unit) -> Plant {
-        let plan = Arc::new(Plan::new(points, Limits::default()));
+    /// So many registers in a request.
+    fn with_most(max_registers: u16, points: &[(u16, u16)], unit: Unit) -> Plant {
+        let point = |&(start, quantity)| holding(0, start, quantity);
+        let limits = Limits { max_registers, ..Limits::default() };
+        Plant::of(&points.iter().map(point).collect::<Vec<_>>(), limits, unit)
+    }
+
+    fn of(points: &[Point], limits: Limits, unit: Unit) -> Plant {
+        let plan = Arc::new(Plan::new(points, limits));
         let quarantine = Quarantine::new(Arc::clone(&plan));
         Plant { points: points.to_vec(), plan, quarantine, unit, now: 0, rate: 1_000 }
     }
@@ -55,7 +61,7 @@ impl Plant {
         Tick::from_micros(self.now * 1_000)
     }
 
-    /// Live through a scan, and wait for the next: what was asked for, in parentheses what was asked for to
+    /// Live through a scan of the group 0, and wait for the next: what was asked for, in parentheses if to
     /// learn. Refused: `?` if nothing is known of it yet, `!` if it is bad, `!!` if it is the unit.
     fn scan(&mut self) -> String {
         let mut said = Vec::new();
@@ -248,12 +254,53 @@ fn what_lies_in_a_bad_place_is_tried_by_itself() {
 /// The text is back: what lies in it needs no request.
 #[test]
 fn what_lies_in_a_place_that_is_read_comes_with_it() {
-    let mut plant = Plant::new(&[(0, 20), (1, 1), (15, 1), (18, 2)], Unit::without(&[7]));
+    let mut plant = Plant::new(&[(0, 1), (0, 20), (15, 1), (18, 2)], Unit::without(&[7]));
     plant.scans(5);
     plant.unit = Unit::default();
     plant.quarantine.on_reconnect();
-    assert_eq!(plant.scans(2), ["1 15-19 (0-19)", "0-19"]);
+    assert_eq!(plant.scans(2), ["0 15-19 (0-19)", "0-19"]);
     assert_eq!(plant.polled(), [0, 1, 2, 3]);
+}
+
+/// Both are tried again at the same time, and the reply for the long one says all.
+#[test]
+fn an_outcome_that_has_become_needless_changes_nothing() {
+    let mut plant = Plant::new(&[(0, 20), (5, 1), (30, 1)], Unit::without(&[5]));
+    plant.scans(5);
+    assert_eq!(plant.bad(), ["0-19", "5"]);
+    plant.quarantine.on_reconnect();
+    plant.quarantine.on_scan(0).for_each(drop);
+    let trials: Vec<_> = std::iter::from_fn(|| plant.quarantine.next_trial(0, plant.tick())).collect();
+    plant.quarantine.on_read(&trials[0]);
+    assert_eq!(plant.quarantine.on_refused(&trials[1], plant.tick()), Verdict::Open);
+    plant.unit = Unit::default();
+    assert_eq!(plant.scan(), "0-19 30");
+}
+
+#[test]
+fn points_of_one_place_are_judged_together() {
+    let mut plant = Plant::new(&[(0, 1), (1, 1), (0, 1), (0, 1)], Unit::without(&[0]));
+    assert_eq!(plant.scans(3), ["0-1?", "0-1? (0?) (1)", "1 (0!)"]);
+    assert_eq!(plant.points_of(plant.quarantine.bad()), [0, 2, 3]);
+}
+
+#[test]
+fn blocks_that_would_be_too_long_together_are_not_joined() {
+    check(&[(0, 125), (125, 125)], Unit::default(), &["0-124 125-249"; 3]);
+    let mut plant = Plant::with_most(4, &registers(0..8), Unit::without(&[1]));
+    plant.scans(10);
+    assert_eq!(plant.scan(), "0 2-3 4-7");
+}
+
+#[test]
+fn what_is_kept_apart_stays_so_when_it_is_halved() {
+    let mut plant = Plant::new(&registers((0..4).chain(6..10)), Unit::without(&[4]));
+    plant.scans(4);
+    plant.unit = Unit::without(&[4, 9]);
+    assert_eq!(
+        plant.scans(5),
+        ["0-3 6-9?", "0-3 6-9? (6-7) (8-9?)", "0-3 6-7 (8) (9!)", "0-3 6-7 8 (6-8)", "0-3 6-8"]
+    );
 }
 
 #[test]
@@ -317,8 +364,24 @@ fn a_unit_that_refuses_everything_is_at_fault_itself() {
     plant.scans(2);
     plant.unit = Unit::default();
     assert_eq!(plant.scan(), "0-3");
+    // Once it has answered, it is learned from.
     plant.unit = Unit::without(&[3]);
-    assert_eq!(plant.scan(), "0-3?", "once it has answered, a refusal is news again");
+    assert_eq!(plant.scans(2), ["0-3?", "0-3? (0-1) (2-3?)"]);
+}
+
+#[test]
+fn a_unit_that_fails_is_learned_from_on_a_new_connection() {
+    let mut plant = Plant::new(&registers(0..2), Unit::without(&[0, 1]));
+    assert_eq!(plant.scans(3), ["0-1?", "0-1? (0?) (1!!)", "0-1!!"]);
+    plant.quarantine.on_reconnect();
+    assert_eq!(plant.scans(2), ["0-1!!", "0-1!! (0!!) (1!!)"]);
+}
+
+#[test]
+fn a_unit_that_has_failed_need_not_be_refused_twice_again() {
+    let mut plant = Plant::new(&registers(0..2), Unit::without(&[0, 1]));
+    plant.rate = 60_000;
+    assert_eq!(plant.scans(3), ["0-1?", "0-1? (0?) (1!!)", "0-1!! (0!!) (1!!)"]);
 }
 
 #[test]
@@ -360,28 +423,62 @@ fn a_unit_none_of_whose_blocks_is_good_is_learned_from() {
         &[
             "0-1? 100-101? 200?",
             "0-1? 100-101? 200? (0?) (1)",
-            "1 100-101? 200? (0!)",
             "1 100-101? 200! (100) (101!)",
+            "1 100 (0!)",
             "1 100",
         ],
     );
 }
 
 #[test]
-fn groups_learn_in_their_own_scans_and_judge_the_unit_together() {
-    let points = [holding(0, 0, 1), holding(0, 1, 1), holding(1, 0, 1)];
-    let mut plant = Plant::of(&points, Unit::without(&[0]));
-    plant.scans(2);
-    assert_eq!(plant.scan(), "1");
-    assert_eq!(plant.bad(), ["0"]);
-    let slow: Vec<Block> = plant.quarantine.on_scan(1).collect();
+fn groups_learn_in_their_own_scans() {
+    let mut points = vec![holding(0, 0, 1)];
+    points.extend((0..4).map(|start| holding(1, start, 1)));
+    let mut plant = Plant::of(&points, Limits::default(), Unit::without(&[3]));
+    for _ in 0..2 {
+        assert_eq!(plant.scan(), "0");
+        let slow = plant.quarantine.on_scan(1).next().expect("it is polled");
+        assert_eq!((slow.group, plant.ask(&slow)), (1, "0-3?".to_owned()));
+    }
+    assert_eq!(plant.scan(), "0", "the suspect is of the other group");
+    plant.quarantine.on_scan(1).for_each(drop);
+    let first = plant.quarantine.next_trial(1, plant.tick()).expect("a half");
+    assert_eq!(plant.scan(), "0");
+    let second = plant.quarantine.next_trial(1, plant.tick()).expect("the other half");
+    assert_eq!([plant.ask(&first), plant.ask(&second)], ["0-1", "2-3?"], "the first was under way still");
+    plant.quarantine.on_scan(1).for_each(drop);
+    while let Some(trial) = plant.quarantine.next_trial(1, plant.tick()) {
+        plant.ask(&trial);
+    }
+    assert_eq!(plant.bad(), ["3"]);
+    plant.quarantine.on_scan(1).for_each(drop);
+    assert_eq!(plant.scan(), "0", "what could be joined is of the other group");
     assert_eq!(
-        slow.iter().map(|block| (block.group, name(block))).collect::<Vec<_>>(),
-        [(1, "0".to_owned())]
+        plant.quarantine.next_trial(1, plant.tick()).map(|joined| name(&joined)),
+        Some("0-2".to_owned())
     );
-    assert_eq!(plant.ask(&slow[0]), "0?");
+}
+
+#[test]
+fn groups_judge_the_unit_together() {
+    let mut plant = Plant::of(&[holding(0, 0, 1), holding(1, 1, 1)], Limits::default(), Unit::without(&[0]));
+    assert_eq!(plant.scans(2), ["0?", "0!"]);
+    plant.unit = Unit::without(&[0, 1]);
+    let slow = plant.quarantine.on_scan(1).next().expect("it is polled");
+    assert_eq!(plant.ask(&slow), "1?");
+    assert!(plant.bad().is_empty(), "nothing else is answered");
     plant.now += 1_000;
-    assert_eq!(plant.ask(&slow[0]), "0!", "others of the unit can be read");
+    assert_eq!(plant.ask(&slow), "1!!");
+}
+
+/// The same address in another area or group is another place.
+#[test]
+fn places_of_other_tables_are_not_taken_in() {
+    let input = Point { area: Area::Input, ..holding(0, 0, 1) };
+    let mut plant =
+        Plant::of(&[holding(0, 0, 1), input, holding(1, 0, 1)], Limits::default(), Unit::default());
+    assert_eq!(plant.scans(2), ["0 0"; 2]);
+    assert_eq!(plant.quarantine.on_scan(1).count(), 1);
 }
 
 #[test]
@@ -424,68 +521,57 @@ fn what_is_lost_is_asked_for_in_the_next_scan() {
     assert_eq!(trials(), first);
 }
 
-/// The block is halved before the reply to its own request has come.
-#[test]
-fn a_block_that_is_answered_after_all_is_one_again() {
-    let mut plant = Plant::new(&registers(0..4), Unit::without(&[3]));
-    plant.scans(1);
-    let polled: Vec<Block> = plant.quarantine.on_scan(0).collect();
-    plant.ask(&polled[0]);
-    let polled: Vec<Block> = plant.quarantine.on_scan(0).collect();
-    let half = plant.quarantine.next_trial(0, plant.tick()).expect("a refusal that is believed");
-    assert_eq!(name(&half), "0-1");
-    plant.quarantine.on_refused(&polled[0], plant.tick());
-    plant.quarantine.on_read(&polled[0]);
-    assert_eq!(plant.quarantine.on_scan(0).collect::<Vec<_>>(), polled);
-    assert_eq!(plant.quarantine.on_refused(&half, plant.tick()), Verdict::Open, "there is no such part");
-    assert_eq!(plant.quarantine.on_scan(0).collect::<Vec<_>>(), polled);
-}
-
-fn any_plant() -> impl Strategy<Value = (Vec<(u16, u16)>, Unit)> {
+/// Points, registers in a request, and a unit.
+fn any_plant() -> impl Strategy<Value = (Vec<(u16, u16)>, u16, Unit)> {
     let points = prop::collection::vec((0..60_u16, 1..5_u16), 1..16);
     let missing = prop::collection::vec(0..64_u16, 0..5);
     let borders = prop::collection::vec(0..64_u16, 0..3);
-    (points, missing, borders, prop::option::of(4..40_u16)).prop_map(|(points, missing, borders, most)| {
-        (points, Unit { missing, borders, most: most.unwrap_or(0) })
-    })
+    let unit = (missing, borders, prop::option::of(4..40_u16)).prop_map(|(missing, borders, most)| Unit {
+        missing,
+        borders,
+        most: most.unwrap_or(0),
+    });
+    (points, 4..70_u16, unit)
 }
 
-/// What no learning may change, whatever a unit has and however it answers.
-fn audit(plant: &mut Plant) -> Result<(), TestCaseError> {
+/// What no learning may change, whatever a unit has and however it answers: each place lies in one part, and
+/// no request is longer or has wider gaps than is allowed.
+fn audit(plant: &mut Plant, most: u16) -> Result<(), TestCaseError> {
     let parts = &plant.quarantine.parts;
-    let mut next = 0;
-    for part in parts {
-        prop_assert_eq!(part.block.first, next, "each place lies in one part: {:?}", parts);
-        prop_assert!(part.block.len() > 0);
-        next = part.block.end;
-    }
-    let found = parts.iter().flat_map(|part| plant.plan.found(&part.block));
-    let planned = plant.plan.blocks().iter().flat_map(|block| plant.plan.found(block));
-    prop_assert_eq!(found.count(), planned.count());
-    let mut polled: Vec<Block> = plant.quarantine.on_scan(0).collect();
-    polled.extend(std::iter::from_fn(|| plant.quarantine.next_trial(0, plant.tick())));
-    for block in polled {
-        let mut spans: Vec<Span> =
-            plant.plan.found(&block).map(|found| plant.points[found.point].span).collect();
+    prop_assert_eq!(plant.points_of(parts.iter().map(|part| part.block)).len(), plant.points.len());
+    prop_assert!(parts.windows(2).all(|pair| pair[0].block.end == pair[1].block.first), "{parts:?}");
+    let mut asked: Vec<Block> = plant.quarantine.on_scan(0).collect();
+    asked.extend(std::iter::from_fn(|| plant.quarantine.next_trial(0, plant.tick())));
+    for block in asked {
+        let points = plant.points_of(std::iter::once(block));
+        let mut spans: Vec<Span> = points.iter().map(|&point| plant.points[point].span).collect();
         spans.sort_by_key(|span| span.start);
-        let mut end = u32::from(spans[0].start);
+        let mut end = u32::from(block.span.start);
         for span in spans {
-            prop_assert!(u32::from(span.start) <= end + 8, "a gap that is too wide: {:?}", block);
+            prop_assert!(u32::from(span.start) <= end + 8, "a gap that is too wide: {block:?}");
             end = end.max(span.end());
         }
-        prop_assert_eq!(end, block.span.end());
+        prop_assert!(end == block.span.end() && block.span.quantity <= most, "{block:?}");
     }
     Ok(())
 }
 
+/// What is polled cannot be had in fewer requests by joining two.
+fn is_joined(plant: &mut Plant) -> bool {
+    let polled: Vec<Block> = plant.quarantine.on_scan(0).collect();
+    let mut pairs = polled.windows(2).filter(|pair| pair[0].end == pair[1].first);
+    pairs
+        .all(|pair| plant.plan.joined(&pair[0], &pair[1]).is_none_or(|joined| !plant.unit.reads(joined.span)))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// In the end all that can be read is polled, in blocks that cannot be joined, and nothing else is asked
     /// for; on the way, what was read once is read in each scan, with two requests more at most.
     #[test]
-    fn all_that_is_there_is_read_and_nothing_else_is_held_for_bad((points, unit) in any_plant()) {
-        let mut plant = Plant::new(&points, unit);
+    fn all_that_is_there_is_read_and_all_else_is_held_for_bad((points, most, unit) in any_plant()) {
+        let mut plant = Plant::with_most(most, &points, unit);
         let mut read_before = Vec::new();
         for scan in 0..100 {
             let said = plant.scan();
@@ -502,21 +588,17 @@ proptest! {
             return Ok(());
         }
         prop_assert_eq!(plant.points_of(plant.quarantine.bad()), bad);
-        let polled: Vec<Block> = plant.quarantine.on_scan(0).collect();
-        for pair in polled.windows(2).filter(|pair| pair[0].end == pair[1].first) {
-            let joined = plant.plan.joined(&pair[0], &pair[1]);
-            prop_assert!(joined.is_none_or(|joined| !plant.unit.reads(joined.span)), "{pair:?}");
-        }
+        prop_assert!(is_joined(&mut plant));
     }
 
-    /// A unit that is never the same for long, lost requests, new connections.
+    /// A unit that is never the same for long, and new connections.
     #[test]
     fn learning_keeps_to_the_plan(
-        (points, unit) in any_plant(),
+        (points, most, unit) in any_plant(),
         others in prop::collection::vec((any_plant(), 0..6_u8), 1..20),
     ) {
-        let mut plant = Plant::new(&points, unit);
-        for ((_, unit), step) in others {
+        let mut plant = Plant::with_most(most, &points, unit);
+        for ((_, _, unit), step) in others {
             plant.unit = unit;
             match step {
                 0 => plant.quarantine.on_reconnect(),
@@ -525,12 +607,12 @@ proptest! {
                 _ => {}
             }
             plant.scans(usize::from(step));
-            audit(&mut plant)?;
+            audit(&mut plant, most)?;
         }
         plant.unit = Unit::default();
         plant.quarantine.on_reconnect();
         plant.scans(40);
         prop_assert_eq!(plant.polled().len(), points.len());
-        prop_assert_eq!(plant.quarantine.on_scan(0).collect::<Vec<_>>().len(), plant.plan.blocks().len());
+        prop_assert!(is_joined(&mut plant));
     }
 }
