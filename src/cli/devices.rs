@@ -148,6 +148,6 @@ mod tests {
         let lines = table(&devices);
         let order: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
         assert_eq!(order, ["device", "e", "c", "d", "a", "b"]);
-        assert!(lines[3].starts_with("d       online            300     1.5         -"), "{}", lines[3]);
+        assert!(lines[3].starts_with("d       online          300     1.5         -"), "{}", lines[3]);
     }
 }

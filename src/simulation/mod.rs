@@ -13,6 +13,8 @@ mod link;
 mod net;
 mod peers;
 mod plan;
+mod plant;
+mod questions;
 mod record;
 mod sessions;
 #[cfg(test)]

@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
+use super::units::MOST_MASTERS;
 use crate::base::random::Random;
+
+/// The protocols that every engine listens for.
+pub(super) const LISTENERS: [&str; 5] = ["line", "line+udp", "modbus", "modbus+udp", "modbus-rtu"];
+/// Places among them.
+pub(super) const LINE: usize = 0;
+pub(super) const LINE_UDP: usize = 1;
+pub(super) const MODBUS: usize = 2;
+pub(super) const MODBUS_UDP: usize = 3;
+pub(super) const MODBUS_RTU: usize = 4;
 
 /// The cast and the settings of one world.
 #[derive(Clone, Debug)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::peers::polled_tag;
-use super::random::Random;
 use super::record::Book;
 use super::units::{self, NOBODY, RAW, SHOWN};
+use crate::base::random::Random;
 use crate::protocols::modbus::identification::{Access, Identify};
 use crate::protocols::modbus::{Area, Bits, Mask, Pdu, Registers, Request, Span};
 

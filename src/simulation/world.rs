@@ -8,10 +8,9 @@ use super::checkers;
 use super::client::Client;
 use super::link::{Holder, Port, Side};
 use super::net::{Happening, HostWire, Net, device_address, host_address};
-use super::peers::{
-    DatagramPeer, Ended, Hand, Noise, POLLED_TAGS_EACH, Part, Peer, Plc, Table, Talker, polled_tag,
-};
-use super::plan::Plan;
+use super::peers::{DatagramPeer, Ended, Hand, Master, MasterByDatagrams, Noise, Part, Peer, Plc, Talker};
+use super::plan::{LISTENERS, Plan};
+use super::plant;
 use super::record::{Book, LinkId};
 use super::sessions::{Driver, EPOCH, Reporter};
 use super::units;

@@ -164,7 +164,7 @@ impl Device {
             return None;
         }
         let block = *self.settings.model.plan.blocks().first()?;
-        self.breaker.on_probe();
+        self.breaker.on_probe(now);
         // No scan waits for it.
         Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
     }

@@ -251,7 +251,7 @@ impl Line {
         );
         if is_unit_gone {
             // A gateway's word that the unit does not answer.
-            device.breaker.on_unanswered(now);
+            device.breaker.on_unanswered(flight.sent, now);
         } else {
             device.on_answer();
         }
@@ -335,7 +335,7 @@ impl Line {
         let now = cx.now().tick;
         let device = &mut self.devices[flight.device];
         device.figures.timeouts.add(1);
-        device.breaker.on_unanswered(now);
+        device.breaker.on_unanswered(flight.sent, now);
         self.dead_share.on_unanswered(flight.sent, now);
         if !self.echo_tid {
             self.quiet_for = flight.deadline - flight.sent;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Ended, Hand, Peer, Table};
+use crate::base::random::Random;
 use crate::engine::End;
 use crate::protocols::modbus::rtu::{Direction, Framing, Next, trailer};
 use crate::protocols::modbus::{mbap, rtu};
@@ -12,7 +13,6 @@ use crate::simulation::judge::Judge;
 use crate::simulation::link::Appetite;
 use crate::simulation::plan::{MODBUS, MODBUS_RTU};
 use crate::simulation::questions::{Own, Question, read_in_vain};
-use crate::simulation::random::Random;
 use crate::simulation::record::Book;
 use crate::simulation::units::CONNECTIONS_EACH;
 

@@ -1,12 +1,12 @@
 //! Somebody who speaks anything but the protocol: a port scanner, a lost cable, a program with a bug.
 
 use super::{Ended, Hand, Peer};
+use crate::base::random::Random;
 use crate::protocols::modbus::{mbap, rtu};
 use crate::simulation::checkers;
 use crate::simulation::link::Appetite;
 use crate::simulation::plan::{LINE, MODBUS, MODBUS_RTU};
 use crate::simulation::questions::scratch_request;
-use crate::simulation::random::Random;
 use crate::simulation::units::{NOBODY, RAW};
 
 /// Longer than the longest line that the server takes.

@@ -5,6 +5,7 @@ use crate::base::random::Random;
 use crate::engine::End;
 use crate::simulation::client::{Asked, Client};
 use crate::simulation::link::Appetite;
+use crate::simulation::plan::LINE;
 use crate::simulation::record::Book;
 use crate::simulation::units;
 
