@@ -74,10 +74,10 @@ const DEFAULT_TAGS: u16 = 20;
 --configuration plant.toml",
     note = "Device 123 says HELLO sim-00123, and sets sim/00123/temperature, level, parts, state, pressure. \
 Answer times count from when a report was due, not from when it was sent.",
-    note = "Slave 1 is at 127.0.0.1, slave 2 at 127.0.0.2, and so on; or at the next port, or the next unit. Its \
-registers 0, 4, 8… are ramps, 1, 5, 9… sines, 2, 6, 10… count seconds, 3, 7, 11… are setpoints; coils change \
-each 5 s. What is written stays, and is read back. A slave has one fault at most; 'now and then' is one in 8 \
-requests, with --cut one in 32.",
+    note = "Slave 1 is at 127.0.0.1, slave 2 at 127.0.0.2, and so on; or at the next port, or the next unit. \
+Its registers 0, 4, 8… are ramps, 1, 5, 9… sines, 2, 6, 10… count seconds, 3, 7, 11… are setpoints; coils \
+change each 5 s. What is written stays, and is read back. A slave has one fault at most; 'now and then' is \
+one in 8 requests, with --cut one in 32.",
     note = "Ctrl-C ends the run early, with the check and the summary; a second one ends it at once.",
     error_code(0, "all is fine"),
     error_code(1, "something confirmed was lost, or anything else went wrong"),
@@ -131,7 +131,8 @@ pub(super) struct Simulate {
     /// modbus: the share that takes half to nine tenths of --timeout more for each answer
     #[argh(option, arg_name = "share", from_str_fn(share))]
     slow: Option<f64>,
-    /// modbus: the share that now and then sends what is no frame, or has a wrong id, unit, function or length
+    /// modbus: the share that now and then sends what is no frame, or has a wrong id, unit, function or
+    /// length
     #[argh(option, arg_name = "share", from_str_fn(share))]
     garbage: Option<f64>,
     /// modbus: the share that now and then takes 1.1 to 2 times --timeout more
@@ -228,8 +229,8 @@ impl Simulate {
             Protocol::Modbus => given(&of_line)
                 .map(|option| {
                     format!(
-                        "{option} is for devices that report to a server, not for --protocol modbus; its slaves \
-                         are faulty by --silent, --slow, --garbage, --late, --exceptions and --cut"
+                        "{option} is for devices that report to a server, not for --protocol modbus; its \
+                         slaves are faulty by --silent, --slow, --garbage, --late, --exceptions and --cut"
                     )
                 })
                 .or_else(|| {

@@ -110,8 +110,8 @@ fn room(places: &Places) -> Result<usize, String> {
     if wanted > descriptors.connections {
         let limit = descriptors.limit;
         return Err(format!(
-            "{listeners} listeners and {wanted} connections do not fit below the limit of {limit} descriptors; \
-             raise it with 'ulimit -n', or let fewer --devices be in this process{}",
+            "{listeners} listeners and {wanted} connections do not fit below the limit of {limit} \
+             descriptors; raise it with 'ulimit -n', or let fewer --devices be in this process{}",
             if listeners > 1 { "; --spread addresses needs one listener for all" } else { "" }
         ));
     }
