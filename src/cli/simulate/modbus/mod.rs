@@ -109,10 +109,13 @@ fn room(places: &Places) -> Result<usize, String> {
     let wanted = places.groups() as usize;
     if wanted > descriptors.connections {
         let limit = descriptors.limit;
+        let (besides, way_out) = match listeners {
+            1 => (String::new(), ""),
+            _ => (format!("{listeners} listeners and "), "; --spread addresses needs one listener for all"),
+        };
         return Err(format!(
-            "{listeners} listeners and {wanted} connections do not fit below the limit of {limit} \
-             descriptors; raise it with 'ulimit -n', or let fewer --devices be in this process{}",
-            if listeners > 1 { "; --spread addresses needs one listener for all" } else { "" }
+            "{besides}{wanted} connections do not fit below the limit of {limit} descriptors; raise it with \
+             'ulimit -n', or let fewer --devices be in this process{way_out}"
         ));
     }
     Ok(descriptors.connections)

@@ -48,9 +48,10 @@ impl Places {
         let last = places.groups() - 1;
         let (ip, port) = (first.ip(), first.port());
         if spread == Spread::Ports {
-            if port != 0 && last > u32::from(u16::MAX - port) {
+            let from = port.max(1);
+            if last > u32::from(u16::MAX - from) {
                 return Err(format!(
-                    "{slaves} ports from {port} on are more than there are; begin with a lower one, or leave \
+                    "{slaves} ports from {from} on are more than there are; begin with a lower one, or leave \
                      --spread ports out"
                 ));
             }
@@ -238,6 +239,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let table = [
             (Spread::Ports, 5_000, "127.0.0.1:62000", "more than there are"),
+            (Spread::Ports, 65_536, "127.0.0.1:0", "more than there are"),
             (Spread::Addresses, 2, "[::1]:1502", "IPv4"),
             (Spread::Addresses, 2, "127.255.255.255:1502", "no 2 addresses"),
             (Spread::Units, 300, "255.255.255.254:1502", "no 2 addresses"),
