@@ -44,7 +44,7 @@ enum Command {
     Check(check::Check),
     Client(client::Client),
     Devices(devices::Devices),
-    Simulate(simulate::Simulate),
+    Simulate(Box<simulate::Simulate>),
 }
 
 /// Run the command line, the program's name first.

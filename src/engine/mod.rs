@@ -23,7 +23,7 @@ mod system;
 mod tests;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +69,8 @@ const DIALS_PER_TURN: usize = 64;
 /// How long the buffers may be short before those who hold the most are closed: peers that read have long
 /// made room.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(250);
+/// Where there is no address, or none is known.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// One shard's sessions and all that they need; a server with one shard is one of these and a reactor around
 /// it.
@@ -220,6 +222,11 @@ impl Engine {
     /// A peer has connected to a listener (by its place in the settings). `None`: it has no right or there is
     /// no room, close it. Otherwise [`on_open`](Self::on_open) must follow.
     pub fn accept(&mut self, listener: usize, peer: SocketAddr) -> Option<ConnKey> {
+        self.accept_at(listener, peer, NOWHERE)
+    }
+
+    /// Like [`accept`](Self::accept), and it is known to which address of ours the peer came.
+    pub fn accept_at(&mut self, listener: usize, peer: SocketAddr, local: SocketAddr) -> Option<ConnKey> {
         let settings = Arc::clone(&self.shard.settings);
         let Listener { acceptor, grants, max_connections, .. } = &settings.listeners[listener];
         let rights = grants.of(peer.ip());
@@ -242,7 +249,7 @@ impl Engine {
             self.shard.metrics.connections.add(1);
         }
         self.of_listener[listener] += 1;
-        let session = acceptor.accept(peer);
+        let session = acceptor.accept_at(peer, local);
         let mut link = Link::new(peer, Some(listener as u16), self.shard.now.tick);
         link.rights = rights;
         if let Some((most, _)) = over {
@@ -264,7 +271,7 @@ impl Engine {
     /// Let a session live here that has no peer: it has deadlines, tags and orders, and what it puts goes
     /// nowhere. It ends when the engine stops.
     pub fn house(&mut self, session: Box<dyn Session>) {
-        let mut link = Link::new(SocketAddr::from(([0; 4], 0)), None, self.shard.now.tick);
+        let mut link = Link::new(NOWHERE, None, self.shard.now.tick);
         link.flags.is_resident = true;
         self.residents += 1;
         let key = self.insert(link, session);

@@ -239,6 +239,12 @@ pub trait Acceptor: Send + Sync {
     /// The session for a new peer.
     fn accept(&self, peer: SocketAddr) -> Box<dyn Session>;
 
+    /// The session for a new peer that came to the address `local` of ours: for a listener that stands for
+    /// many.
+    fn accept_at(&self, peer: SocketAddr, _local: SocketAddr) -> Box<dyn Session> {
+        self.accept(peer)
+    }
+
     /// The last words for a peer that is turned away.
     fn refuse(&self, refusal: &Refusal, out: &mut String);
 }

@@ -34,5 +34,6 @@ mod modbus_quality;
 mod modbus_units;
 mod shutdown;
 mod simulate_command;
+mod simulate_modbus;
 mod tidy;
 mod udp;
