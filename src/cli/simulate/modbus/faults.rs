@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::load::Random;
+use crate::base::random::Random;
 
 /// What a slave does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +26,10 @@ pub(super) const FAULTS: [Fault; 6] =
     [Fault::Silent, Fault::Slow, Fault::Garbage, Fault::Late, Fault::Exceptions, Fault::Cut];
 
 /// "Now and then" is once in so many requests.
-const GARBAGE_EVERY: u64 = 8;
-const LATE_EVERY: u64 = 8;
-const BUSY_EVERY: u64 = 4;
-const CUT_EVERY: u64 = 32;
+const GARBAGE_EVERY: usize = 8;
+const LATE_EVERY: usize = 8;
+const BUSY_EVERY: usize = 4;
+const CUT_EVERY: usize = 32;
 
 /// Of each ten addresses of a slave with exceptions, the one that is not there and the one that is busy now
 /// and then.
@@ -73,10 +73,10 @@ impl Fault {
     pub(super) fn strikes(self, random: &mut Random) -> bool {
         match self {
             Fault::Silent | Fault::Slow => true,
-            Fault::Garbage => random.below(GARBAGE_EVERY) == 0,
-            Fault::Late => random.below(LATE_EVERY) == 0,
-            Fault::Exceptions => random.below(BUSY_EVERY) == 0,
-            Fault::Cut => random.below(CUT_EVERY) == 0,
+            Fault::Garbage => random.one_in(GARBAGE_EVERY),
+            Fault::Late => random.one_in(LATE_EVERY),
+            Fault::Exceptions => random.one_in(BUSY_EVERY),
+            Fault::Cut => random.one_in(CUT_EVERY),
         }
     }
 
@@ -109,9 +109,9 @@ pub(super) fn choose(
     shares: &[f64; FAULTS.len()],
 ) -> Result<Vec<Option<Fault>>, String> {
     let mut order: Vec<usize> = (0..slaves).collect();
-    let mut random = Random::new(seed, CHOICE);
+    let mut random = Random::of(seed, CHOICE);
     for last in (1..slaves).rev() {
-        order.swap(last, random.below(last as u64 + 1) as usize);
+        order.swap(last, random.below(last + 1));
     }
     let mut chosen = vec![None; slaves];
     let mut next = order.into_iter();
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn delays_are_shares_of_the_timeout() {
-        let mut random = Random::new(1, 1);
+        let mut random = Random::of(1, 1);
         let timeout = Duration::from_secs(1);
         for _ in 0..1_000 {
             let slow = Fault::Slow.delay(&mut random, timeout);

@@ -2,7 +2,7 @@
 //! function or length. Where such a frame has data, it is not the slave's: who believes it is found out by
 //! what it then holds.
 
-use crate::cli::load::Random;
+use crate::base::random::Random;
 use crate::protocols::modbus::mbap::HEADER_BYTES;
 
 /// What is made in place of a frame is no longer than it is and this.
@@ -30,7 +30,7 @@ const KINDS: [Kind; 5] = [Kind::Noise, Kind::Transaction, Kind::Unit, Kind::Func
 
 /// Something that looks more or less like `answer`, a whole frame, and is none.
 pub(super) fn garble(random: &mut Random, answer: &[u8]) -> Vec<u8> {
-    let kind = KINDS[random.below(KINDS.len() as u64) as usize];
+    let kind = KINDS[random.below(KINDS.len())];
     garble_as(kind, random, answer)
 }
 
@@ -67,15 +67,15 @@ fn change_length(random: &mut Random, frame: &mut Vec<u8>) {
     }
     let length = u16::from_be_bytes([frame[LENGTH_AT], frame[LENGTH_AT + 1]]).wrapping_add_signed(change);
     frame[LENGTH_AT..UNIT_AT].copy_from_slice(&length.to_be_bytes());
-    if has_data && random.below(2) == 0 {
+    if has_data && random.one_in(2) {
         frame[BYTE_COUNT_AT] = frame[BYTE_COUNT_AT].wrapping_add_signed(change as i8);
     }
 }
 
 /// Bytes whose place of the protocol id says that they are no frame.
 fn noise(random: &mut Random) -> Vec<u8> {
-    let bytes = LEAST_NOISE_BYTES as u64 + random.below((MOST_NOISE_BYTES - LEAST_NOISE_BYTES) as u64);
-    let mut noise: Vec<u8> = (0..bytes).map(|_| random.bits() as u8).collect();
+    let bytes = LEAST_NOISE_BYTES + random.below(MOST_NOISE_BYTES - LEAST_NOISE_BYTES);
+    let mut noise: Vec<u8> = (0..bytes).map(|_| random.draw() as u8).collect();
     noise[PROTOCOL_LOW_AT] |= 1;
     noise
 }
@@ -92,7 +92,7 @@ mod tests {
         answer.encode(&mut pdu);
         let right = [&mbap::header(0x1234, 9, pdu.len())[..], &pdu].concat();
         for (round, kind) in KINDS.into_iter().cycle().enumerate().take(500) {
-            let mut random = Random::new(3, round as u64);
+            let mut random = Random::of(3, round as u64);
             let garbled = garble_as(kind, &mut random, &right);
             assert!(garbled.len() <= right.len() + MOST_NOISE_BYTES);
             let frame = match Frame::parse(&garbled) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::faults::{FAULTS, Fault};
 use super::slave::Slave;
 use super::spread::Places;
-use crate::cli::load::{Latency, Random};
+use crate::base::random::Random;
+use crate::cli::load::Latency;
 use crate::metrics::Counter;
 
 /// An answer takes this much less or more than the latency, as a share of it.

@@ -134,14 +134,14 @@ impl Conversation {
             Fault::Garbage => {
                 let garbage = garble(&mut slave.random, &answer);
                 let flow = self.send(cx, due, Kind::Garbage, garbage);
-                let goes_ahead = slave.random.below(2) == 0;
+                let goes_ahead = slave.random.one_in(2);
                 if goes_ahead { self.send(cx, due, kind, answer) } else { flow }
             }
             Fault::Cut => {
-                if slave.random.below(2) == 0 {
+                if slave.random.one_in(2) {
                     cx.put(&answer[..answer.len() / 2]);
                 }
-                Flow::Close(if slave.random.below(2) == 0 { End::Aborted } else { End::Quit })
+                Flow::Close(if slave.random.one_in(2) { End::Aborted } else { End::Quit })
             }
             _ => {
                 let due = due + self.plant.fault_delay(fault, &mut slave.random);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::faults::{self, Fault};
 use super::signals;
+use crate::base::random::Random;
 use crate::base::time::Timestamp;
-use crate::cli::load::Random;
 use crate::metrics::Counter;
 use crate::protocols::modbus::address::AREA_SIZE;
 use crate::protocols::modbus::identification::{self, Object};
@@ -29,7 +29,7 @@ pub(super) struct Slave {
 
 impl Slave {
     pub(super) fn new(seed: u64, number: u32, fault: Option<Fault>) -> Slave {
-        let random = Random::new(seed, number.into());
+        let random = Random::of(seed, number.into());
         Slave { number, fault, random, written: BTreeMap::new(), was_asked: false }
     }
 
