@@ -13,6 +13,7 @@ mod datagrams;
 mod dealing;
 mod dials;
 mod pending_writes;
+mod recording;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod rig;
 mod service;
@@ -21,6 +22,7 @@ mod shard;
 mod system;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -47,6 +49,7 @@ pub use session::{
 };
 pub use shard::{Listener, Settings};
 pub use system::{Figures, declare_system_tags, system_tag_kind};
+pub use trace::{Direction, Frame, LEAST_TRACE_MEMORY, MOST_FRAME_BYTES, Origin, Traced};
 
 use buffers::Buffers;
 use connection::{Connection, Link, Phase};
@@ -55,6 +58,7 @@ use pending_writes::PendingWrites;
 use session::Rendering;
 use shard::{Errand, Shard, TurnTimes};
 use system::SystemTags;
+use trace::Recorder;
 
 /// What a connection may hold in the scratch buffer: the end of a partial frame and one read.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
@@ -117,6 +121,9 @@ struct Dealer {
     name: String,
     subscribers: Vec<u32>,
     rendering: Rendering,
+    /// Connections that are told frames.
+    tracers: Vec<u32>,
+    frame: Vec<u8>,
 }
 
 impl Engine {
@@ -149,6 +156,7 @@ impl Engine {
                 turns: TurnTimes::default(),
                 dials: Dials::default(),
                 homeless: Vec::new(),
+                recorder: Recorder::new(settings.trace_memory),
                 settings,
             },
             connections: Slab::new(),
@@ -280,7 +288,11 @@ impl Engine {
 
     fn insert(&mut self, link: Link, session: Box<dyn Session>) -> ConnKey {
         self.serial = self.serial.wrapping_add(1);
+        let is_wanted = self.shard.recorder.wants(link.peer);
         let index = self.connections.insert(Connection { serial: self.serial, link, session });
+        if is_wanted {
+            self.watch(index);
+        }
         ConnKey { index: index as u32, serial: self.serial }
     }
 
@@ -359,6 +371,7 @@ impl Engine {
         }
         self.resume_waiting(wire);
         self.deal_changes();
+        self.deal_frames();
         self.flush(wire);
         self.relieve_memory(wire);
         for index in self.gone.drain(..) {
@@ -404,7 +417,7 @@ impl Engine {
     fn next_turn(&mut self) -> Tick {
         let shard = &mut self.shard;
         let busy = !self.resume.is_empty() || !shard.errands.is_empty() || !shard.doubts.is_empty();
-        if busy || shard.tags.has_changes(shard.number) {
+        if busy || shard.tags.has_changes(shard.number) || shard.recorder.has_due() {
             return shard.now.tick;
         }
         let short = self.short_since.map(|since| since + SHORT_OF_MEMORY);
@@ -436,6 +449,7 @@ impl Engine {
                     self.apply(index, flow);
                     self.pump(index, wire);
                 }
+                Errand::Watch(peer) => self.watch_all(peer),
             }
         }
     }

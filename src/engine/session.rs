@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::pending_writes::{Ticket, WriteOrder};
 use super::service::ServiceRow;
+use super::trace::Frame;
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::tags::value::Sample;
@@ -59,6 +60,17 @@ pub trait Session: Send {
     /// The conversation is over (or could not be begun); output is no longer taken. A session that dialled
     /// may arrange for its successor here, with [`Context::dial_at`].
     fn on_end(&mut self, _cx: &mut Context<'_>, _why: End) {}
+
+    /// A frame of what is followed. Only called between two replies and when there is room.
+    fn on_frame(&mut self, _cx: &mut Context<'_>, _frame: &Frame<'_>) -> Flow {
+        Flow::Continue
+    }
+
+    /// Drivers: the scheme of the protocol in which we ask here and the peer answers, for who reads the
+    /// frames.
+    fn asks_in(&self) -> Option<&'static str> {
+        None
+    }
 
     /// When [`on_deadline`](Self::on_deadline) is to be called. Asked after every call into the session.
     fn deadline(&self) -> Option<Tick> {

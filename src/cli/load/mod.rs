@@ -56,6 +56,7 @@ pub(super) fn serving_engine(now: Now, listeners: Vec<Listener>, max_connections
         max_subscriptions: 0,
         max_udp_peers: 1,
         buffer_memory: BUFFER_MEMORY_BYTES,
+        trace_memory: 0,
         write_stall: WRITE_STALL,
         listeners,
         memory_probe: || 0,

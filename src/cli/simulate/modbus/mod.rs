@@ -155,6 +155,7 @@ fn listener(plant: &Arc<Plant>, number: usize) -> Listener {
     let loopback = || LOOPBACK.map(|text| Prefix::parse(text).expect("a prefix")).into();
     let prefixes: Option<Vec<Prefix>> = plant.places.is_loopback_only().then(loopback);
     Listener {
+        scheme: PROTOCOL.scheme,
         transport: Transport::Stream,
         acceptor: Arc::new(Reception::new(Arc::clone(plant), number)),
         grants: Grants { read: prefixes.clone(), write: prefixes },
