@@ -49,7 +49,7 @@ pub use session::{
 };
 pub use shard::{Listener, Settings};
 pub use system::{Figures, declare_system_tags, system_tag_kind};
-pub use trace::{Direction, Frame, LEAST_TRACE_MEMORY, MOST_FRAME_BYTES, Origin, Traced};
+pub use trace::{Direction, Frame, LEAST_TRACE_MEMORY, MOST_FRAME_BYTES, Origin, Side, Traced};
 
 use buffers::Buffers;
 use connection::{Connection, Link, Phase};

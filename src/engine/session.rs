@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::pending_writes::{Ticket, WriteOrder};
 use super::service::ServiceRow;
-use super::trace::Frame;
+use super::trace::{Frame, Side};
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::tags::value::Sample;
@@ -216,6 +216,10 @@ pub struct Protocol {
     /// Decode the frame at the front of the input, and encode it again; how long it was. `None` if there is
     /// none.
     pub recode: fn(&[u8], &mut Vec<u8>) -> Option<usize>,
+    /// What recorded bytes say, in words and on one line: mostly a frame, but it may be several, or a part.
+    pub words: fn(Side, &[u8]) -> String,
+    /// The port by which readers of captures know the protocol, if they do.
+    pub capture_port: Option<u16>,
 }
 
 /// How the listeners of a protocol are made: from the keys of a `[[listen]]` section that are its own.

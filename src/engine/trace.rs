@@ -6,24 +6,29 @@
 //! share while it has something to keep. Who is not recorded costs nothing; a frame costs two copies and no
 //! allocation.
 
+mod frame;
 mod largest;
 mod pool;
+mod records;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use slab::Slab;
 
 use crate::base::time::Timestamp;
-use crate::tags::name::{DeviceName, NameError};
+use crate::tags::name::DeviceName;
 use crate::tags::{Limit, Refusal};
+
+pub use frame::{Direction, Frame, Origin, Side, Traced};
+
 use largest::Largest;
 use pool::{BLOCK_BYTES, Chain, Place, Pool};
+use records::{HEADER_BYTES, Kind, PackedOrigin, Record, header, read_header};
 
 /// What is longer is recorded in pieces of this length.
 pub const MOST_FRAME_BYTES: usize = 4_096;
@@ -39,85 +44,6 @@ const NAME_BYTES: usize = 32;
 /// Names that may be followed at once, each by whoever follows it; and no more than one in so many rings.
 const MOST_FOLLOWS: usize = 256;
 const RINGS_PER_FOLLOW: usize = 4;
-
-/// Which way a frame went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// It came from the peer.
-    In,
-    /// It went to the peer.
-    Out,
-}
-
-impl Direction {
-    /// As the line protocol writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Direction::In => "in",
-            Direction::Out => "out",
-        }
-    }
-}
-
-/// A connection as frames have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The scheme of its protocol; empty where that is not known.
-    pub scheme: &'static str,
-    /// Whether the requests are ours, and the peer answers.
-    pub we_ask: bool,
-    /// The other end.
-    pub peer: SocketAddr,
-    /// Tells it from other connections with the same peer.
-    pub serial: u32,
-}
-
-/// A recorded frame, on its way to a follower.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'a> {
-    /// What is followed: a device, or a peer's address.
-    pub name: &'a str,
-    /// When it was recorded.
-    pub time: Timestamp,
-    /// Which way it went.
-    pub direction: Direction,
-    /// Whose it is.
-    pub origin: Origin,
-    /// What was sent, or what the session finished with, in one go: mostly a whole frame, or several.
-    pub bytes: &'a [u8],
-    /// Frames before it that the follower was too slow for.
-    pub skipped: u64,
-    /// As the follower asked.
-    pub detailed: bool,
-}
-
-/// What can be followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traced<'a> {
-    /// A device, polled or one that said `HELLO`.
-    Device(DeviceName<'a>),
-    /// The connection with this peer. Its name may be a device's, too.
-    Peer(SocketAddr),
-}
-
-impl<'a> Traced<'a> {
-    /// The name of a device, or an address as the log shows it: `10.0.0.7:49152`, `[fe80::7]:49152`.
-    pub fn parse(text: &'a str) -> Result<Traced<'a>, NameError> {
-        match text.parse() {
-            Ok(peer) => Ok(Traced::Peer(peer)),
-            Err(_) => DeviceName::parse(text).map(Traced::Device),
-        }
-    }
-}
-
-impl fmt::Display for Traced<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Traced::Device(name) => name.fmt(f),
-            Traced::Peer(peer) => peer.fmt(f),
-        }
-    }
-}
 
 /// Names a ring for as long as somebody holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,7 +215,7 @@ impl Recorder {
 
     fn push(&mut self, id: RingId, time: Timestamp, origin: &Origin, direction: Direction, bytes: &[u8]) {
         let is_new = self.rings[id.key()].writer != Some(origin.serial);
-        let packed = if is_new { Some(self.pack(origin)) } else { None };
+        let packed = if is_new { Some(PackedOrigin::pack(origin, &mut self.schemes)) } else { None };
         let of_origin = packed.map_or(0, |packed| HEADER_BYTES + packed.0.len());
         if !self.make_room(id, of_origin + HEADER_BYTES + bytes.len()) {
             return;
@@ -588,98 +514,6 @@ impl Tracer {
     fn become_due(&mut self, connection: u32, due: &mut Vec<u32>) {
         if !std::mem::replace(&mut self.is_due, true) {
             due.push(connection);
-        }
-    }
-}
-
-/// What stands in a ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Frame(Direction),
-    /// The connection of the frames behind it.
-    Origin,
-}
-
-struct Record {
-    time: Timestamp,
-    kind: Kind,
-    len: usize,
-}
-
-/// Time, kind and length.
-const HEADER_BYTES: usize = 10;
-/// The bits of the length; those above are the kind.
-const LENGTH_BITS: u32 = 14;
-const _: () = assert!(MOST_FRAME_BYTES < 1 << LENGTH_BITS);
-
-fn header(time: Timestamp, kind: Kind, len: usize) -> [u8; HEADER_BYTES] {
-    let kind: u16 = match kind {
-        Kind::Frame(Direction::In) => 0,
-        Kind::Frame(Direction::Out) => 1,
-        Kind::Origin => 2,
-    };
-    let mut header = [0; HEADER_BYTES];
-    header[..8].copy_from_slice(&time.0.to_le_bytes());
-    header[8..].copy_from_slice(&(kind << LENGTH_BITS | len as u16).to_le_bytes());
-    header
-}
-
-fn read_header(pool: &Pool, place: &mut Place) -> Record {
-    let mut header = [0; HEADER_BYTES];
-    pool.read(place, &mut header);
-    let (time, rest) = header.split_first_chunk().expect("a header begins with eight bytes");
-    let word = u16::from_le_bytes([rest[0], rest[1]]);
-    let kind = match word >> LENGTH_BITS {
-        0 => Kind::Frame(Direction::In),
-        1 => Kind::Frame(Direction::Out),
-        _ => Kind::Origin,
-    };
-    let len = usize::from(word & ((1 << LENGTH_BITS) - 1));
-    Record { time: Timestamp(i64::from_le_bytes(*time)), kind, len }
-}
-
-/// An origin as rings keep it: scheme by number, who asks and which kind of address, port, serial, address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct PackedOrigin([u8; 24]);
-
-const WE_ASK: u8 = 1;
-const IS_V6: u8 = 2;
-
-impl Recorder {
-    fn pack(&mut self, origin: &Origin) -> PackedOrigin {
-        let known = self.schemes.iter().position(|scheme| *scheme == origin.scheme);
-        let scheme = known.unwrap_or_else(|| {
-            self.schemes.push(origin.scheme);
-            self.schemes.len() - 1
-        });
-        let mut packed = [0; 24];
-        packed[0] = u8::try_from(scheme).expect("there are fewer protocols");
-        packed[1] = if origin.we_ask { WE_ASK } else { 0 };
-        packed[2..4].copy_from_slice(&origin.peer.port().to_le_bytes());
-        packed[4..8].copy_from_slice(&origin.serial.to_le_bytes());
-        match origin.peer.ip() {
-            IpAddr::V4(ip) => packed[8..12].copy_from_slice(&ip.octets()),
-            IpAddr::V6(ip) => {
-                packed[1] |= IS_V6;
-                packed[8..].copy_from_slice(&ip.octets());
-            }
-        }
-        PackedOrigin(packed)
-    }
-}
-
-impl PackedOrigin {
-    fn unpack(&self, schemes: &[&'static str]) -> Origin {
-        let [scheme, flags, p0, p1, s0, s1, s2, s3, ip @ ..] = self.0;
-        let ip = match ip {
-            [a, b, c, d, ..] if flags & IS_V6 == 0 => IpAddr::from([a, b, c, d]),
-            ip => IpAddr::from(ip),
-        };
-        Origin {
-            scheme: schemes.get(usize::from(scheme)).copied().unwrap_or_default(),
-            we_ask: flags & WE_ASK != 0,
-            peer: SocketAddr::new(ip, u16::from_le_bytes([p0, p1])),
-            serial: u32::from_le_bytes([s0, s1, s2, s3]),
         }
     }
 }

@@ -16,11 +16,12 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::base::log::one_line;
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::engine::{
-    Acceptor, Change, Consumed, Context, End, Flow, Frame, Listening, Protocol, Session, Ticket, Transport,
-    Written,
+    Acceptor, Change, Consumed, Context, End, Flow, Frame, Listening, Protocol, Session, Side, Ticket,
+    Transport, Written,
 };
 use crate::tags::Refusal;
 use crate::tags::name::Pattern;
@@ -55,6 +56,8 @@ pub const PROTOCOL: Protocol = Protocol {
         recode_line(&input[..end], out);
         Some(end + 1)
     },
+    words,
+    capture_port: None,
 };
 
 /// The row of the table for datagrams.
@@ -76,7 +79,15 @@ pub const DATAGRAM_PROTOCOL: Protocol = Protocol {
         recode_line(&input[..end], out);
         (!input.is_empty()).then_some(input.len().min(end + 1))
     },
+    words,
+    capture_port: None,
 };
+
+/// Lines are words already.
+fn words(_: Side, bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    one_line(text.trim_end_matches(['\r', '\n']), MOST_WORDS_BYTES)
+}
 
 fn recode_line(line: &[u8], out: &mut Vec<u8>) {
     match parse(without_cr(line)) {
@@ -94,6 +105,8 @@ const LARGEST_MAX_LINE: i64 = 16 * 1024;
 const REPLY_FRAME_BYTES: usize = 2 * 1024;
 /// A byte of text may be printed as `\u001f`.
 const LONGEST_ESCAPE_BYTES: usize = 6;
+/// The longest text that is shown of recorded bytes.
+const MOST_WORDS_BYTES: usize = 1_024;
 
 struct LineListener {
     max_line: usize,
