@@ -36,4 +36,5 @@ mod shutdown;
 mod simulate_command;
 mod simulate_modbus;
 mod tidy;
+mod trace;
 mod udp;
