@@ -13,7 +13,7 @@ use crate::security::Grants;
 use crate::tags::name::TagName;
 #[cfg(test)]
 use crate::tags::{Declaration, value::Sample};
-use crate::tags::{Declared, TagSettings};
+use crate::tags::{Declared, Memory, TagSettings};
 
 /// The wall clock when a rig's time begins, in milliseconds.
 pub(crate) const RIG_EPOCH_MS: i64 = 1_700_000_000_000;
@@ -147,6 +147,10 @@ pub(crate) struct RigSettings {
     pub(crate) declared: Declared,
     /// Keys of the protocol's own, as a `[[listen]]` section has them.
     pub(crate) keys: &'static str,
+    /// Further tags that are computed when they are read.
+    pub(crate) figures: Option<Arc<dyn Figures>>,
+    /// Further cells that become tags when they are named.
+    pub(crate) memories: Vec<Arc<dyn Memory>>,
     /// The configuration of what the protocol's listeners share.
     pub(crate) shared: &'static str,
     /// Further listeners: [`Rig::connect_to`] 1 and on.
@@ -170,6 +174,8 @@ impl Default for RigSettings {
             stale_after: None,
             owners: Vec::new(),
             declared: Declared::default(),
+            figures: None,
+            memories: Vec::new(),
             keys: "",
             shared: "",
             more: Vec::new(),
@@ -188,9 +194,10 @@ impl Rig {
         let first = protocol.listener(service.as_ref(), &mut document.root());
         assert_eq!((shared.errors(), document.errors()), (Vec::new(), Vec::new()));
         let now = Rig::clocks(0);
-        let memory = service.clone().and_then(|service| service.memory());
-        let tags = Arc::new(Tags::new(rig.tags, rig.owners, 1).with_memories(memory.into_iter().collect()));
-        declare_system_tags(&tags, None).unwrap();
+        let mut memories = rig.memories;
+        memories.extend(service.clone().and_then(|service| service.memory()));
+        let tags = Arc::new(Tags::new(rig.tags, rig.owners, 1).with_memories(memories));
+        declare_system_tags(&tags, rig.figures.as_deref()).unwrap();
         for tag in declared {
             tags.declare(TagName::parse(&tag.name).unwrap(), tag.declaration, now.wall).unwrap();
         }
@@ -216,6 +223,7 @@ impl Rig {
             memory_probe: || 0,
         };
         let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), now);
+        rig.figures.into_iter().for_each(|figures| engine.compute(figures));
         if let Some(service) = service {
             service.bind(&tags, now.wall).unwrap();
             service.resident().into_iter().for_each(|session| engine.house(session));
@@ -241,9 +249,14 @@ impl Rig {
     /// The next connection that the engine wants to make is made.
     #[cfg(test)]
     pub(crate) fn answer_dial(&mut self) -> ConnKey {
+        self.answer_dial_with(Ok(()))
+    }
+
+    /// The next connection that the engine wants to make turns out so.
+    #[cfg(test)]
+    pub(crate) fn answer_dial_with(&mut self, result: Result<(), ErrorKind>) -> ConnKey {
         let (key, _) = self.lines.dialled.remove(0);
-        self.lines.lines.insert(key, Line { window: usize::MAX, ..Line::default() });
-        self.engine.on_dialled(key, Ok(()), &mut self.lines);
+        self.engine.on_dialled(key, result, &mut self.lines);
         self.settle();
         key
     }
@@ -398,6 +411,11 @@ impl Rig {
     /// What the peer received since it was asked last.
     pub(crate) fn take(&mut self, key: ConnKey) -> String {
         String::from_utf8(std::mem::take(&mut self.line(key).received)).expect("replies are UTF-8")
+    }
+
+    /// The time on the monotonic clock.
+    pub(crate) fn now(&self) -> Tick {
+        Tick::from_micros(self.now_us)
     }
 
     /// Bytes owed to the peer.

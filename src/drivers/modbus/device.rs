@@ -122,21 +122,23 @@ impl Device {
         if let Some(step) = self.next_step.take() {
             return Some(Ask::Write(step));
         }
-        let now = cx.now().tick;
-        while let Some(order) = self.orders.front() {
-            if order.since + self.settings.write_expiry > now {
-                break;
-            }
-            let expired = self.orders.pop_front().expect("it was looked at");
-            cx.settle(expired.ticket, Err(Refusal::Offline));
-        }
-        if self.is_writing || self.breaker.permit(now) != Permit::All {
+        self.expire_orders(cx);
+        if self.is_writing || self.breaker.permit(cx.now().tick) != Permit::All {
             return None;
         }
         let order = self.orders.pop_front()?;
         let writing = Writing::begin(&self.settings, &order).expect("it was tried when it came");
         self.is_writing = true;
         Some(Ask::Write(Box::new(writing)))
+    }
+
+    /// Orders that have waited too long are never sent.
+    fn expire_orders(&mut self, cx: &mut Context<'_>) {
+        let (now, expiry) = (cx.now().tick, self.settings.write_expiry);
+        while self.orders.front().is_some_and(|order| order.since + expiry <= now) {
+            let order = self.orders.pop_front().expect("it was looked at");
+            cx.settle(order.ticket, Err(Refusal::Offline));
+        }
     }
 
     /// The next read: of a scan that runs, or of one that is due.
@@ -194,7 +196,9 @@ impl Device {
         was_probe: bool,
     ) {
         let model = Arc::clone(&self.settings.model);
-        for found in model.plan.found(&read.block) {
+        // Of a device that was paused meanwhile, nothing is good any more.
+        let is_enabled = self.figures.is_enabled();
+        for found in model.plan.found(&read.block).filter(|_| is_enabled) {
             if self.written.iter().any(|(point, confirmed)| *point == found.point && sent < *confirmed) {
                 continue;
             }
@@ -214,8 +218,15 @@ impl Device {
         self.written.retain(|(_, confirmed)| now - *confirmed <= timeout);
         if !was_probe {
             self.quarantine.on_read(&read.block);
+            if self.figures.quarantined.value() > 0 {
+                self.count_quarantined();
+            }
             self.settle_read(read, now);
         }
+    }
+
+    fn count_quarantined(&self) {
+        self.figures.quarantined.set(self.quarantine.bad().count() as u64);
     }
 
     /// The device refused a read.
@@ -231,7 +242,9 @@ impl Device {
             return;
         }
         let now = cx.now().tick;
-        let is_passing = matches!(why, Exception::Acknowledge | Exception::ServerDeviceBusy);
+        // It may be otherwise soon: the device is busy, or it is only a gateway that speaks.
+        let is_passing =
+            matches!(why, Exception::Acknowledge | Exception::ServerDeviceBusy) || is_gateways(why);
         if is_passing && read.tries_left > 0 && read.epoch == self.epoch {
             read.tries_left -= 1;
             self.reads.push_back(read);
@@ -248,8 +261,7 @@ impl Device {
             _ => !is_passing,
         };
         self.doubt(cx, read.block, Reason::Exception(why.code()), is_bad);
-        let bad = self.quarantine.bad().count();
-        self.figures.quarantined.set(bad as u64);
+        self.count_quarantined();
         self.settle_read(read, now);
     }
 
@@ -313,21 +325,27 @@ impl Device {
                 return self.figures.set_reason(cx.tags(), point, Reason::Unreadable, now.wall);
             }
         };
-        let told = settings.deadband.map(|band| (band, cx.read(tag).value));
-        match told {
+        match settings.deadband.map(|band| (band, cx.read(tag).value)) {
             Some((band, told)) if band.holds(&told.as_input(), &value) => {
-                cx.report(tag, told.as_input(), Quality::Good, now.wall);
+                self.tell(cx, point, told.as_input());
             }
-            _ => cx.report(tag, value, Quality::Good, now.wall),
+            _ => self.tell(cx, point, value),
         }
+    }
+
+    /// A point is known to be so now.
+    fn tell(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'_>) {
+        let now = cx.now();
+        cx.report(self.tag_of(point), value, Quality::Good, now.wall);
+        let rate = self.settings.model.points[point].rate;
         self.read_at[point] = now.tick;
-        self.stale_at = self.stale_at.min(now.tick + self.stale_after(settings.rate));
+        self.stale_at = self.stale_at.min(now.tick + self.stale_after(rate));
         self.figures.set_reason(cx.tags(), point, Reason::None, now.wall);
     }
 
-    /// A write was confirmed.
+    /// A write was confirmed. It is told whatever the deadband: who wrote it wants to see it.
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
-        self.report(cx, point, Ok(value));
+        self.tell(cx, point, value);
         self.written.retain(|(written, _)| *written != point);
         self.written.push((point, cx.now().tick));
     }
@@ -350,21 +368,22 @@ impl Device {
     }
 
     fn doubt_point(&mut self, cx: &mut Context<'_>, point: usize, reason: Reason, is_bad: bool) {
+        let tag = self.tag_of(point);
         if is_bad {
-            cx.report(self.tag_of(point), Input::Null, Quality::Bad, cx.now().wall);
-        } else {
-            cx.degrade(self.tag_of(point));
+            cx.report(tag, Input::Null, Quality::Bad, cx.now().wall);
+            return self.figures.set_reason(cx.tags(), point, reason, cx.now().wall);
         }
-        // What a device refuses is more than that it is not there now.
-        if !matches!(self.figures.reason(point), Reason::Exception(_))
-            || matches!(reason, Reason::Exception(_))
-        {
+        cx.degrade(tag);
+        // What made it bad is more than that the device is not there now.
+        let is_refused = matches!(self.figures.reason(point), Reason::Exception(_) | Reason::Unreadable);
+        if !(is_refused && cx.read(tag).quality == Quality::Bad) {
             self.figures.set_reason(cx.tags(), point, reason, cx.now().wall);
         }
     }
 
-    /// Let what was not read for too long turn uncertain.
+    /// Let what was not read for too long turn uncertain, and orders that were not sent in time be refused.
     pub(super) fn expire(&mut self, cx: &mut Context<'_>) {
+        self.expire_orders(cx);
         let now = cx.now().tick;
         if self.stale_at > now {
             return;
@@ -410,7 +429,9 @@ impl Device {
 
     /// There is a new connection.
     pub(super) fn on_connected(&mut self, now: Tick) {
-        self.figures.set_state(State::Connecting);
+        if self.figures.is_enabled() {
+            self.figures.set_state(State::Connecting);
+        }
         self.breaker.on_reconnect(now);
         self.quarantine.on_reconnect();
         self.is_writing = false;
@@ -420,11 +441,18 @@ impl Device {
     /// It has answered something.
     pub(super) fn on_answer(&mut self) {
         self.breaker.on_reply();
-        self.figures.set_state(State::Online);
+        if self.figures.is_enabled() {
+            self.figures.set_state(State::Online);
+        }
         if let Some(smoothed) = self.round_trip.smoothed() {
             self.figures.rtt_us.set(smoothed.as_micros() as u64);
         }
     }
+}
+
+/// Whether a gateway says that there is no way to the unit, or that it does not answer.
+pub(super) fn is_gateways(why: Exception) -> bool {
+    matches!(why, Exception::GatewayPathUnavailable | Exception::GatewayTargetDeviceFailedToRespond)
 }
 
 fn bit(bits: Bits<'_>, at: u16) -> Input<'static> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::device::{Ask, Device};
+use super::device::{Ask, Device, is_gateways};
 use super::figures::{FleetFigures, Reason, State};
 use super::settings::{Carrier, LineSettings};
 use super::writing::{Next, Order};
@@ -39,8 +39,8 @@ pub(super) struct Line {
     turn: usize,
     dead_share: DeadShare,
     pub(super) backoff: Backoff,
-    /// When bytes came last; at first, when the connection was made.
-    heard: Tick,
+    /// Since when something is asked and nothing at all has come.
+    unheard_since: Option<Tick>,
     /// Not before: `min_gap` after the last answer.
     ready_at: Tick,
     framing: rtu::Framing,
@@ -98,7 +98,7 @@ impl Line {
             turn: 0,
             dead_share: DeadShare::new(dead_share),
             backoff: Backoff::new(seed),
-            heard: now,
+            unheard_since: None,
             ready_at: now,
             framing: rtu::Framing::new(rtu::Direction::Responses),
             was_connected: false,
@@ -120,7 +120,7 @@ impl Line {
     /// The connection is there.
     pub(super) fn on_connected(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().tick;
-        (self.heard, self.ready_at, self.held_until) = (now, now, None);
+        (self.unheard_since, self.ready_at, self.held_until) = (None, now, None);
         self.framing = rtu::Framing::new(rtu::Direction::Responses);
         for device in &mut self.devices {
             cx.attach(device.settings.owner);
@@ -164,7 +164,6 @@ impl Line {
     /// Bytes have come; says how many are finished with. `Err`: where the next frame begins cannot be known.
     pub(super) fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Result<usize, mbap::Violation> {
         let now = cx.now().tick;
-        self.heard = now;
         if self.held_until.is_some() {
             self.held_until = Some(now + self.quiet_for);
         }
@@ -199,6 +198,7 @@ impl Line {
                 None => cx.count_damaged(),
             }
         }
+        self.unheard_since = (!self.flights.is_empty()).then_some(now);
         self.pump(cx);
         Ok(bytes)
     }
@@ -245,13 +245,10 @@ impl Line {
         if let Ask::Read(_) = flight.ask {
             device.round_trip.on_reply(now - flight.sent);
         }
-        let is_unit_gone = matches!(
-            result,
-            Err(Exception::GatewayPathUnavailable | Exception::GatewayTargetDeviceFailedToRespond)
-        );
+        let is_unit_gone = result.as_ref().is_err_and(|why| is_gateways(*why));
         if is_unit_gone {
-            // A gateway's word that the unit does not answer.
             device.breaker.on_unanswered(flight.sent, now);
+            self.dead_share.on_unanswered(flight.sent, now);
         } else {
             device.on_answer();
         }
@@ -313,17 +310,9 @@ impl Line {
             timed_out = true;
             self.on_unanswered(cx, flight);
         }
-        for device in &mut self.devices {
-            device.expire(cx);
-            let is_paused = !device.figures.is_enabled();
-            if is_paused && device.figures.state() != State::Disabled {
-                device.give_up(cx, State::Disabled, Reason::Disabled);
-            }
-            if !is_paused && device.figures.state() == State::Disabled {
-                device.figures.set_state(State::Connecting);
-            }
-        }
-        if timed_out && now - self.heard >= DEAD_AFTER {
+        self.devices.iter_mut().for_each(|device| device.expire(cx));
+        self.see_who_is_paused(cx);
+        if timed_out && self.unheard_since.is_some_and(|since| now - since >= DEAD_AFTER) {
             log::warn!("{}: nothing came for {DEAD_AFTER:?}, the connection is made anew", self.url);
             return false;
         }
@@ -331,16 +320,28 @@ impl Line {
         self.is_enabled() || !self.flights.is_empty()
     }
 
+    /// Devices are paused, and go on, when somebody writes their figures.
+    pub(super) fn see_who_is_paused(&mut self, cx: &mut Context<'_>) {
+        for device in &mut self.devices {
+            match (device.figures.is_enabled(), device.figures.state()) {
+                (true, State::Disabled) => device.figures.set_state(State::Connecting),
+                (false, State::Disabled) | (true, _) => {}
+                (false, _) => device.give_up(cx, State::Disabled, Reason::Disabled),
+            }
+        }
+    }
+
     fn on_unanswered(&mut self, cx: &mut Context<'_>, flight: Flight) {
         let now = cx.now().tick;
         let device = &mut self.devices[flight.device];
         device.figures.timeouts.add(1);
         device.breaker.on_unanswered(flight.sent, now);
-        self.dead_share.on_unanswered(flight.sent, now);
         if !self.echo_tid {
-            self.quiet_for = flight.deadline - flight.sent;
+            // As long as is configured: a reply that comes after a shorter timeout is late and no rarity.
+            self.quiet_for = device.settings.timeout;
             self.held_until = Some(now + self.quiet_for);
         }
+        self.dead_share.on_unanswered(flight.sent, self.held_until.unwrap_or(now));
         match flight.ask {
             Ask::Read(read) => device.on_read_unanswered(cx, read, flight.is_probe),
             Ask::Write(mut writing) if writing.tries_left > 0 && device.breaker.is_closed() => {
@@ -427,6 +428,7 @@ impl Line {
             }
         }
         let deadline = now + timeout;
+        self.unheard_since.get_or_insert(now);
         self.flights.push(Flight { tid: self.last_tid, device: at, ask, is_probe, sent: now, deadline });
     }
 
@@ -458,7 +460,11 @@ impl Line {
             }
             // Whoever is alone on the line takes it from nobody.
             Some(at) if self.devices.len() == 1 => at,
-            Some(at) => at.max(self.dead_share.probe_at(now, device.settings.timeout)),
+            Some(at) => {
+                // Without ids it is held for as long again.
+                let cost = device.settings.timeout * if self.echo_tid { 1 } else { 2 };
+                at.max(self.dead_share.probe_at(now, cost))
+            }
             None => Tick::NEVER,
         }
     }

@@ -15,6 +15,8 @@ pub mod quarantine;
 pub mod session;
 pub mod settings;
 mod table;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use std::sync::Arc;

@@ -40,6 +40,7 @@ impl Session for Parked {
             }
             line => {
                 self.line = line;
+                self.line.iter_mut().for_each(|line| line.see_who_is_paused(cx));
                 self.next = cx.now().tick + LOOK_AGAIN;
                 Flow::Continue
             }

@@ -167,9 +167,13 @@ impl Reader<'_> {
         let name = section.parse("name", |text| {
             DeviceName::parse(text).map(|name| Box::from(name.as_str())).map_err(|error| error.to_string())
         });
-        if let Some(name) = name.as_ref().filter(|name| self.fleet.names.contains(name)) {
-            section.error("name", format!("there is a device '{name}' already"));
-        }
+        let name = name.filter(|name| {
+            let is_new = !self.fleet.names.contains(name);
+            if !is_new {
+                section.error("name", format!("there is a device '{name}' already"));
+            }
+            is_new
+        });
         let url = section.parse("url", parse_url);
         let duration = |key, default| section.duration(key).unwrap_or(default);
         let second = Duration::from_secs(1);

@@ -32,6 +32,8 @@ pub(super) fn as_toml(csv: &str) -> Result<String, String> {
 
 fn cell(column: &str, field: &str) -> String {
     let is_plain = PLAIN.contains(&column) || (column == "deadband" && field.parse::<f64>().is_ok());
+    // Spreadsheets write TRUE and 1E-3.
+    let field = if is_plain { &field.to_ascii_lowercase() } else { field };
     if is_plain { format!("{column:?} = {field}") } else { format!("{column:?} = {field:?}") }
 }
 
