@@ -62,7 +62,9 @@ impl Block {
 
     /// Whether its request reads all that the other one's does.
     pub(super) fn covers(&self, other: &Block) -> bool {
-        self.span.start <= other.span.start && other.span.end() <= self.span.end()
+        (self.group, self.area) == (other.group, other.area)
+            && self.span.start <= other.span.start
+            && other.span.end() <= self.span.end()
     }
 }
 
