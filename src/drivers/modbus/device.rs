@@ -214,6 +214,7 @@ impl Device {
         self.written.retain(|(_, confirmed)| now - *confirmed <= timeout);
         if !was_probe {
             self.quarantine.on_read(&read.block);
+            self.count_quarantined();
             self.settle_read(read, now);
         }
     }
@@ -248,9 +249,12 @@ impl Device {
             _ => !is_passing,
         };
         self.doubt(cx, read.block, Reason::Exception(why.code()), is_bad);
-        let bad = self.quarantine.bad().count();
-        self.figures.quarantined.set(bad as u64);
+        self.count_quarantined();
         self.settle_read(read, now);
+    }
+
+    fn count_quarantined(&self) {
+        self.figures.quarantined.set(self.quarantine.bad().count() as u64);
     }
 
     /// A read was not answered in time. It is sent again if it may be; otherwise its tags are in doubt.
