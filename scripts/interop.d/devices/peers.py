@@ -47,17 +47,18 @@ class Peer:
     # One register is limited.
     clamps = True
 
-    def __init__(self, work):
+    def __init__(self, work, units=None):
         self._work = work
-        self._port = free_port()
+        self._units = units or sorted({1, self.second_unit})
+        self.port = free_port()
         self._process = None
-        self.url = f"{self.scheme}://127.0.0.1:{self._port}"
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}"
 
     def command(self):
         raise NotImplementedError
 
     def start(self, whole=False):
-        arguments = [str(self._port), self.carrier, self._units()] + ["whole"] * whole
+        arguments = [str(self.port), self.carrier, ",".join(map(str, self._units))] + ["whole"] * whole
         with open(os.path.join(self._work, f"{self.name}.log"), "a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [*self.command(), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
@@ -65,9 +66,6 @@ class Peer:
         said = self._process.stdout.readline()
         if said != "listening\n":
             raise RuntimeError(f"{self.name} did not start; its log is {self.name}.log")
-
-    def _units(self):
-        return f"1,{self.second_unit}" if self.second_unit != 1 else "1"
 
     def stop(self):
         """At once, as if the plug were pulled."""
@@ -99,7 +97,7 @@ class Peer:
 
 
 class Pymodbus(Peer):
-    name = "pymodbus"
+    name = "pymodbus-tcp"
 
     def command(self):
         return [sys.executable, os.path.join(HERE, "pymodbus_device.py")]
@@ -116,7 +114,7 @@ class PymodbusRtu(Pymodbus):
 
 
 class ModbusTk(Peer):
-    name = "modbus_tk"
+    name = "modbus_tk-tcp"
     is_silent_to_others = True
 
     def command(self):
@@ -124,7 +122,7 @@ class ModbusTk(Peer):
 
 
 class Libmodbus(Peer):
-    name = "libmodbus"
+    name = "libmodbus-tcp"
 
     def command(self):
         return [os.path.join(self._work, "libmodbus_device")]
@@ -142,7 +140,7 @@ class LibmodbusRtu(Libmodbus):
 class Simulator(Peer):
     """The program pymodbus.simulator with a configuration, told and asked over HTTP."""
 
-    name = "simulator"
+    name = "simulator-tcp"
     clamps = False
     # Registers of its one list, in which an area begins where the one before ends; 16 bits are one of them.
     _areas = {"coil": 0, "discrete": 100, "input": 200, "holding": 400}
@@ -192,7 +190,7 @@ class Simulator(Peer):
                 "server": {
                     "comm": self.carrier,
                     "host": "127.0.0.1",
-                    "port": self._port,
+                    "port": self.port,
                     "ignore_missing_devices": False,
                     "framer": "socket",
                 }
