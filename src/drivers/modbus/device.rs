@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asking::{Asked, MOST_WAITING, Questions};
 use super::figures::{DeviceFigures, Reason, State};
 use super::places::Block;
+use super::points::PointSettings;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
 use super::writing::{Order, Writing};
@@ -14,9 +16,9 @@ use crate::drivers::breaker::{Breaker, Permit};
 use crate::drivers::round_trip::RoundTrip;
 use crate::drivers::schedule::Schedule;
 use crate::engine::Context;
-use crate::protocols::modbus::{Bits, Exception, Registers, Response};
+use crate::protocols::modbus::{Area, Bits, Exception, Registers, Request, Response, Span};
 use crate::tags::value::{Input, Quality};
-use crate::tags::{Refusal, TagId};
+use crate::tags::{Limit, Refusal, TagId};
 
 /// Without `stale_after`, a value is too old after so many rates.
 const STALE_AFTER_RATES: u32 = 3;
@@ -36,17 +38,46 @@ pub(super) struct Device {
     unsettled: Vec<u16>,
     /// How often all scans were given up.
     epoch: u32,
-    orders: VecDeque<Order>,
+    /// Writes that are not sent yet, in their order.
+    orders: VecDeque<Wanted>,
     /// The next step of the order that is being carried out.
     next_step: Option<Box<Writing>>,
     /// An order is being carried out: the next one waits for it.
     pub(super) is_writing: bool,
+    /// Reads of masters.
+    pub(super) questions: Questions,
+    /// A master's read was sent last, so that a poll is before the next one.
+    is_polls_turn: bool,
     /// When each point was read last.
     read_at: Box<[Tick]>,
     /// When some good point may be too old.
     stale_at: Tick,
-    /// Points that were written, and when that was confirmed: what was asked for before says nothing of them.
-    written: Vec<(usize, Tick)>,
+    /// What was written, and when that was confirmed: what was asked for before says nothing of it.
+    written: Vec<(Area, Span, Tick)>,
+}
+
+/// A write that waits for its turn.
+enum Wanted {
+    /// Of a tag.
+    Order(Order),
+    /// A master's own request.
+    Question(Box<Asked>),
+}
+
+impl Wanted {
+    fn since(&self) -> Tick {
+        match self {
+            Wanted::Order(order) => order.since,
+            Wanted::Question(asked) => asked.since,
+        }
+    }
+
+    fn refuse(self, cx: &mut Context<'_>, why: Refusal) {
+        match self {
+            Wanted::Order(order) => cx.settle(order.ticket, Err(why)),
+            Wanted::Question(asked) => asked.answer(cx, Err(why)),
+        }
+    }
 }
 
 /// A request that reads.
@@ -63,6 +94,7 @@ pub(super) struct Read {
 pub(super) enum Ask {
     Read(Read),
     Write(Box<Writing>),
+    Question(Box<Asked>),
 }
 
 impl Device {
@@ -87,6 +119,8 @@ impl Device {
             orders: VecDeque::new(),
             next_step: None,
             is_writing: false,
+            questions: Questions::default(),
+            is_polls_turn: false,
             read_at: vec![Tick::default(); model.points.len()].into(),
             stale_at: Tick::NEVER,
             written: Vec::new(),
@@ -103,7 +137,59 @@ impl Device {
         };
         match refusal {
             Some(refusal) => cx.settle(order.ticket, Err(refusal)),
-            None => self.orders.push_back(order),
+            None => self.orders.push_back(Wanted::Order(order)),
+        }
+    }
+
+    /// A master asks something of it. `flying` is what masters have asked and was sent, and when.
+    pub(super) fn on_question<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: Asked,
+        flying: impl Iterator<Item = (&'a mut Asked, Tick)>,
+    ) {
+        if !self.breaker.is_closed() || !self.figures.is_enabled() {
+            return asked.answer(cx, Err(Refusal::Offline));
+        }
+        let Some(asked) = self.questions.share(cx, asked, flying) else { return };
+        if self.orders.len() + self.questions.len() >= MOST_WAITING {
+            asked.answer(cx, Err(Refusal::Limit(Limit::PendingWrites(MOST_WAITING))));
+        } else if asked.writes {
+            self.orders.push_back(Wanted::Question(Box::new(asked)));
+        } else {
+            self.questions.push(asked);
+        }
+    }
+
+    /// The device answered what a master asked at `sent`; `is_done` if that is no exception.
+    pub(super) fn on_asked(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: Asked,
+        answer: &[u8],
+        sent: Tick,
+        is_done: bool,
+    ) {
+        let now = cx.now().tick;
+        match is_done {
+            true if asked.writes => self.on_written_by_master(cx, &asked.request()),
+            true => self.questions.keep(&asked, answer, sent, now),
+            false => self.figures.exceptions.add(1),
+        }
+        self.end_asked(&asked, now);
+        asked.answer(cx, Ok(answer));
+    }
+
+    /// What a master asked was not answered in time. It is not sent again: the master may.
+    pub(super) fn on_asked_in_vain(&mut self, cx: &mut Context<'_>, asked: Asked) {
+        self.end_asked(&asked, cx.now().tick);
+        asked.answer(cx, Err(Refusal::Timeout));
+    }
+
+    fn end_asked(&mut self, asked: &Asked, now: Tick) {
+        if asked.writes {
+            self.is_writing = false;
+            self.questions.on_written(now);
         }
     }
 
@@ -124,26 +210,43 @@ impl Device {
         }
         let now = cx.now().tick;
         while let Some(order) = self.orders.front() {
-            if order.since + self.settings.write_expiry > now {
+            if order.since() + self.settings.write_expiry > now {
                 break;
             }
             let expired = self.orders.pop_front().expect("it was looked at");
-            cx.settle(expired.ticket, Err(Refusal::Offline));
+            expired.refuse(cx, Refusal::Offline);
         }
         if self.is_writing || self.breaker.permit(now) != Permit::All {
             return None;
         }
-        let order = self.orders.pop_front()?;
-        let writing = Writing::begin(&self.settings, &order).expect("it was tried when it came");
+        let ask = match self.orders.pop_front()? {
+            Wanted::Order(order) => {
+                let writing = Writing::begin(&self.settings, &order).expect("it was tried when it came");
+                Ask::Write(Box::new(writing))
+            }
+            Wanted::Question(asked) => Ask::Question(asked),
+        };
         self.is_writing = true;
-        Some(Ask::Write(Box::new(writing)))
+        Some(ask)
     }
 
-    /// The next read: of a scan that runs, or of one that is due.
-    pub(super) fn next_read(&mut self, now: Tick) -> Option<Ask> {
+    /// The next read. Those of masters and polls take turns: whichever there is more of, the other one gets
+    /// its half.
+    pub(super) fn next_read(&mut self, cx: &mut Context<'_>) -> Option<Ask> {
+        let now = cx.now().tick;
         if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::All {
             return None;
         }
+        let polled = if self.is_polls_turn { self.next_poll(now) } else { None };
+        let ask = polled
+            .or_else(|| self.questions.next(cx, self.settings.write_expiry).map(Ask::Question))
+            .or_else(|| self.next_poll(now));
+        self.is_polls_turn = matches!(ask, Some(Ask::Question(_)));
+        ask
+    }
+
+    /// The next poll: of a scan that runs, or of one that is due.
+    fn next_poll(&mut self, now: Tick) -> Option<Ask> {
         while self.reads.is_empty() {
             let group = self.schedule.pop_due(now)?;
             for block in self.quarantine.on_scan(group) {
@@ -163,7 +266,7 @@ impl Device {
         if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::Probe {
             return None;
         }
-        let block = *self.settings.model.plan.blocks().first()?;
+        let block = self.settings.model.plan.blocks().first().copied().unwrap_or(Block::ANY);
         self.breaker.on_probe(now);
         // No scan waits for it.
         Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
@@ -175,13 +278,18 @@ impl Device {
             return self.stale_at;
         }
         let poll = if self.breaker.is_closed() { self.schedule.next_due() } else { None };
-        let expiry = self.orders.front().map(|order| order.since + self.settings.write_expiry);
-        [poll, expiry, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
+        let expires = |since: Tick| since + self.settings.write_expiry;
+        let order = self.orders.front().map(|order| expires(order.since()));
+        let question = self.questions.oldest().map(expires);
+        [poll, order, question, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
     }
 
     /// Whether something could be sent to it now.
     pub(super) fn has_work(&self) -> bool {
-        self.next_step.is_some() || !self.reads.is_empty() || (!self.orders.is_empty() && !self.is_writing)
+        self.next_step.is_some()
+            || !self.reads.is_empty()
+            || !self.questions.is_empty()
+            || (!self.orders.is_empty() && !self.is_writing)
     }
 
     /// The device answered a read, which was sent at that time.
@@ -195,10 +303,10 @@ impl Device {
     ) {
         let model = Arc::clone(&self.settings.model);
         for found in model.plan.found(&read.block) {
-            if self.written.iter().any(|(point, confirmed)| *point == found.point && sent < *confirmed) {
+            let point = &model.points[found.point];
+            if self.is_written_since(sent, point) {
                 continue;
             }
-            let point = &model.points[found.point];
             let value = match response {
                 Response::ReadCoils(bits) | Response::ReadDiscretes(bits) => Ok(bit(*bits, found.offset)),
                 Response::ReadHoldings(registers) | Response::ReadInputs(registers) => {
@@ -211,7 +319,7 @@ impl Device {
         }
         // No request that is under way was sent longer ago than the timeout.
         let (now, timeout) = (cx.now().tick, self.settings.timeout);
-        self.written.retain(|(_, confirmed)| now - *confirmed <= timeout);
+        self.written.retain(|(.., confirmed)| now - *confirmed <= timeout);
         if !was_probe {
             self.quarantine.on_read(&read.block);
             self.settle_read(read, now);
@@ -328,8 +436,41 @@ impl Device {
     /// A write was confirmed.
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
         self.report(cx, point, Ok(value));
-        self.written.retain(|(written, _)| *written != point);
-        self.written.push((point, cx.now().tick));
+        let point = &self.settings.model.points[point];
+        self.note_written(point.address.area(), point.span(), cx.now().tick);
+    }
+
+    /// A master's write was confirmed: points of which it says all are known by it, as by a write of the tag;
+    /// the next poll tells of the others, and of those that are to be read back.
+    fn on_written_by_master(&mut self, cx: &mut Context<'_>, request: &Request<'_>) {
+        let Some((area, span)) = request.writes() else { return };
+        let model = Arc::clone(&self.settings.model);
+        for (number, point) in model.points.iter().enumerate() {
+            let is_refused = matches!(self.figures.reason(number), Reason::Exception(_));
+            if point.address.area() == area && !point.verify && !is_refused {
+                if let Some(value) = value_written(request, span, point) {
+                    self.report(cx, number, value);
+                }
+            }
+        }
+        self.note_written(area, span, cx.now().tick);
+    }
+
+    fn note_written(&mut self, area: Area, span: Span, now: Tick) {
+        // A device of which nothing is polled is only ever written.
+        let timeout = self.settings.timeout;
+        self.written
+            .retain(|(of, part, confirmed)| (*of != area || *part != span) && now - *confirmed <= timeout);
+        self.written.push((area, span, now));
+    }
+
+    /// Whether some of the point was written after `sent`.
+    fn is_written_since(&self, sent: Tick, point: &PointSettings) -> bool {
+        let (area, span) = (point.address.area(), point.span());
+        self.written.iter().any(|(of, part, confirmed)| {
+            let overlaps = u32::from(part.start) < span.end() && u32::from(span.start) < part.end();
+            *of == area && overlaps && sent < *confirmed
+        })
     }
 
     /// An order goes on with another request.
@@ -391,8 +532,9 @@ impl Device {
             self.doubt_point(cx, point, reason, false);
         }
         for order in self.orders.drain(..) {
-            cx.settle(order.ticket, Err(Refusal::Offline));
+            order.refuse(cx, Refusal::Offline);
         }
+        self.questions.give_up(cx);
         if let Some(step) = self.next_step.take() {
             // Part of it has reached the device.
             cx.settle(step.ticket(), Err(Refusal::Timeout));
@@ -429,6 +571,29 @@ impl Device {
 
 fn bit(bits: Bits<'_>, at: u16) -> Input<'static> {
     Input::Bool(bits.get(at).expect("a block reads all bits of its points"))
+}
+
+/// The value of a point, if a request writes all of it.
+fn value_written(
+    request: &Request<'_>,
+    span: Span,
+    point: &PointSettings,
+) -> Option<Result<Input<'static>, &'static str>> {
+    let at = point.address.number().checked_sub(span.start)?;
+    match *request {
+        Request::WriteCoil { on, .. } => (at == 0).then_some(Ok(Input::Bool(on))),
+        Request::WriteCoils { coils, .. } => Some(Ok(Input::Bool(coils.get(at)?))),
+        Request::WriteRegister { value, .. } => {
+            let bytes = value.to_be_bytes();
+            let register = Registers::new(&bytes).expect("one register");
+            Some(point.value(register.part(at, point.quantity())?))
+        }
+        Request::WriteRegisters { registers, .. } | Request::ReadWrite { registers, .. } => {
+            Some(point.value(registers.part(at, point.quantity())?))
+        }
+        // Of a register that was masked, some bits are known at most.
+        _ => None,
+    }
 }
 
 /// Registers of a reply that reads some.
