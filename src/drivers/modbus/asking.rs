@@ -169,3 +169,6 @@ impl Questions {
 fn is_after(sent: Tick, written: Option<Tick>) -> bool {
     written.is_none_or(|written| sent > written)
 }
+
+#[cfg(test)]
+mod tests;
