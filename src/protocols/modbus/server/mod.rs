@@ -212,8 +212,8 @@ enum Content {
 enum Outcome {
     /// It is done, and the reply is written.
     Done,
-    /// Devices are asked; when all of them have confirmed, [`Unit::answer`] writes the reply. Of a unit that is
-    /// a device its answer is the reply.
+    /// Devices are asked; when all of them have confirmed, [`Unit::answer`] writes the reply. Of a unit that
+    /// is a device its answer is the reply.
     Pending(Vec<Ticket>),
 }
 
