@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::writing::Order;
 use crate::base::time::Tick;
 use crate::engine::{Context, Question, Ticket};
 use crate::protocols::modbus::Request;
@@ -58,6 +59,30 @@ impl Asked {
     pub(super) fn answer(self, cx: &mut Context<'_>, result: Result<&[u8], Refusal>) {
         for ticket in self.tickets {
             cx.answer(ticket, result.clone());
+        }
+    }
+}
+
+/// A write that waits for its turn.
+pub(super) enum Wanted {
+    /// Of a tag.
+    Order(Order),
+    /// A master's own request.
+    Question(Box<Asked>),
+}
+
+impl Wanted {
+    pub(super) fn since(&self) -> Tick {
+        match self {
+            Wanted::Order(order) => order.since,
+            Wanted::Question(asked) => asked.since,
+        }
+    }
+
+    pub(super) fn refuse(self, cx: &mut Context<'_>, why: Refusal) {
+        match self {
+            Wanted::Order(order) => cx.settle(order.ticket, Err(why)),
+            Wanted::Question(asked) => asked.answer(cx, Err(why)),
         }
     }
 }

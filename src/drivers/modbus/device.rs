@@ -4,19 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::asking::{Asked, MOST_WAITING, Questions};
+use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
 use super::places::Block;
-use super::points::PointSettings;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
-use super::writing::{Order, Writing};
+use super::writing::{Order, Writing, value_written};
+use super::written::Written;
 use crate::base::time::Tick;
 use crate::drivers::breaker::{Breaker, Permit};
 use crate::drivers::round_trip::RoundTrip;
 use crate::drivers::schedule::Schedule;
 use crate::engine::Context;
-use crate::protocols::modbus::{Area, Bits, Exception, Registers, Request, Response, Span};
+use crate::protocols::modbus::{Bits, Exception, Registers, Request, Response};
 use crate::tags::value::{Input, Quality};
 use crate::tags::{Limit, Refusal, TagId};
 
@@ -52,32 +52,7 @@ pub(super) struct Device {
     read_at: Box<[Tick]>,
     /// When some good point may be too old.
     stale_at: Tick,
-    /// What was written, and when that was confirmed: what was asked for before says nothing of it.
-    written: Vec<(Area, Span, Tick)>,
-}
-
-/// A write that waits for its turn.
-enum Wanted {
-    /// Of a tag.
-    Order(Order),
-    /// A master's own request.
-    Question(Box<Asked>),
-}
-
-impl Wanted {
-    fn since(&self) -> Tick {
-        match self {
-            Wanted::Order(order) => order.since,
-            Wanted::Question(asked) => asked.since,
-        }
-    }
-
-    fn refuse(self, cx: &mut Context<'_>, why: Refusal) {
-        match self {
-            Wanted::Order(order) => cx.settle(order.ticket, Err(why)),
-            Wanted::Question(asked) => asked.answer(cx, Err(why)),
-        }
-    }
+    written: Written,
 }
 
 /// A request that reads.
@@ -123,7 +98,7 @@ impl Device {
             is_polls_turn: false,
             read_at: vec![Tick::default(); model.points.len()].into(),
             stale_at: Tick::NEVER,
-            written: Vec::new(),
+            written: Written::new(settings.timeout),
             settings,
         }
     }
@@ -304,7 +279,7 @@ impl Device {
         let model = Arc::clone(&self.settings.model);
         for found in model.plan.found(&read.block) {
             let point = &model.points[found.point];
-            if self.is_written_since(sent, point) {
+            if self.written.is_newer(point, sent) {
                 continue;
             }
             let value = match response {
@@ -317,9 +292,8 @@ impl Device {
             };
             self.report(cx, found.point, value);
         }
-        // No request that is under way was sent longer ago than the timeout.
-        let (now, timeout) = (cx.now().tick, self.settings.timeout);
-        self.written.retain(|(.., confirmed)| now - *confirmed <= timeout);
+        let now = cx.now().tick;
+        self.written.forget_old(now);
         if !was_probe {
             self.quarantine.on_read(&read.block);
             self.settle_read(read, now);
@@ -437,7 +411,7 @@ impl Device {
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
         self.report(cx, point, Ok(value));
         let point = &self.settings.model.points[point];
-        self.note_written(point.address.area(), point.span(), cx.now().tick);
+        self.written.note(point.address.area(), point.span(), cx.now().tick);
     }
 
     /// A master's write was confirmed: points of which it says all are known by it, as by a write of the tag;
@@ -453,24 +427,7 @@ impl Device {
                 }
             }
         }
-        self.note_written(area, span, cx.now().tick);
-    }
-
-    fn note_written(&mut self, area: Area, span: Span, now: Tick) {
-        // A device of which nothing is polled is only ever written.
-        let timeout = self.settings.timeout;
-        self.written
-            .retain(|(of, part, confirmed)| (*of != area || *part != span) && now - *confirmed <= timeout);
-        self.written.push((area, span, now));
-    }
-
-    /// Whether some of the point was written after `sent`.
-    fn is_written_since(&self, sent: Tick, point: &PointSettings) -> bool {
-        let (area, span) = (point.address.area(), point.span());
-        self.written.iter().any(|(of, part, confirmed)| {
-            let overlaps = u32::from(part.start) < span.end() && u32::from(span.start) < part.end();
-            *of == area && overlaps && sent < *confirmed
-        })
+        self.written.note(area, span, cx.now().tick);
     }
 
     /// An order goes on with another request.
@@ -571,29 +528,6 @@ impl Device {
 
 fn bit(bits: Bits<'_>, at: u16) -> Input<'static> {
     Input::Bool(bits.get(at).expect("a block reads all bits of its points"))
-}
-
-/// The value of a point, if a request writes all of it.
-fn value_written(
-    request: &Request<'_>,
-    span: Span,
-    point: &PointSettings,
-) -> Option<Result<Input<'static>, &'static str>> {
-    let at = point.address.number().checked_sub(span.start)?;
-    match *request {
-        Request::WriteCoil { on, .. } => (at == 0).then_some(Ok(Input::Bool(on))),
-        Request::WriteCoils { coils, .. } => Some(Ok(Input::Bool(coils.get(at)?))),
-        Request::WriteRegister { value, .. } => {
-            let bytes = value.to_be_bytes();
-            let register = Registers::new(&bytes).expect("one register");
-            Some(point.value(register.part(at, point.quantity())?))
-        }
-        Request::WriteRegisters { registers, .. } | Request::ReadWrite { registers, .. } => {
-            Some(point.value(registers.part(at, point.quantity())?))
-        }
-        // Of a register that was masked, some bits are known at most.
-        _ => None,
-    }
 }
 
 /// Registers of a reply that reads some.

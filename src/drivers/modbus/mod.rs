@@ -19,6 +19,7 @@ pub mod session;
 pub mod settings;
 mod table;
 mod writing;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;
