@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::connection::Link;
-use super::pending_writes::{Ticket, WriteOrder};
+use super::pending_writes::{Question, Ticket, Wanted, WriteOrder};
 use super::session::{ConnKey, Endpoint, Session};
 use super::shard::{Errand, Shard};
 use super::trace::{Direction, Origin, Traced};
@@ -215,9 +215,20 @@ impl Context<'_> {
 
     fn order(&mut self, owner: OwnerId, tag: TagId, value: Value) -> Result<Written, Refusal> {
         let driver = self.shard.driver(owner).ok_or(Refusal::Offline)?;
-        let ticket = self.shard.pending_writes.admit(self.key, driver)?;
+        let ticket = self.shard.pending_writes.admit(self.key, driver, Wanted::Write)?;
         self.shard.errands.push_back(Errand::Order(driver, WriteOrder { ticket, tag, value }));
         Ok(Written::Pending(ticket))
+    }
+
+    /// Ask a polled device something in its own language; `on_answer` tells what it said. An answer that it
+    /// gave to the same request will do if it is younger than `max_age`. What the bytes read or write only
+    /// the protocol knows, so it sees to it that the peer [may](Self::may_read).
+    pub fn ask(&mut self, owner: OwnerId, bytes: Box<[u8]>, max_age: Duration) -> Result<Ticket, Refusal> {
+        let driver = self.shard.driver(owner).ok_or(Refusal::Offline)?;
+        let ticket = self.shard.pending_writes.admit(self.key, driver, Wanted::Answer)?;
+        let question = Question { ticket, owner, bytes, max_age };
+        self.shard.errands.push_back(Errand::Question(driver, question));
+        Ok(ticket)
     }
 
     /// Begin to look for the tags that match.
@@ -410,8 +421,16 @@ impl Context<'_> {
     /// Drivers: what became of an order. Settling one twice, or after the connection that asked is gone, does
     /// nothing.
     pub fn settle(&mut self, ticket: Ticket, result: Result<(), Refusal>) {
-        if let Some(asker) = self.shard.pending_writes.settle(ticket) {
+        if let Some(asker) = self.shard.pending_writes.settle(ticket, Wanted::Write) {
             self.shard.errands.push_back(Errand::Settled(asker, ticket, result));
+        }
+    }
+
+    /// Drivers: what the device answered to a question, or why nothing. As with [`settle`](Self::settle), the
+    /// second time does nothing.
+    pub fn answer(&mut self, ticket: Ticket, result: Result<&[u8], Refusal>) {
+        if let Some(asker) = self.shard.pending_writes.settle(ticket, Wanted::Answer) {
+            self.shard.errands.push_back(Errand::Answered(asker, ticket, result.map(Box::from)));
         }
     }
 

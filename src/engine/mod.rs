@@ -41,7 +41,7 @@ use crate::tags::{Limit, Refusal, Subscriptions, TagId, Tags};
 
 pub use connection::{DIAL_MS, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES};
 pub use context::{Context, Info, Written};
-pub use pending_writes::{Ticket, WriteOrder};
+pub use pending_writes::{Question, Ticket, WriteOrder};
 pub use service::{Service, ServiceRow};
 pub use session::{
     Acceptor, Change, ConnKey, Consumed, End, Endpoint, Flow, Listening, Protocol, Ready, Session, Transport,
@@ -450,6 +450,24 @@ impl Engine {
                     self.pump(index, wire);
                 }
                 Errand::Watch(peer) => self.watch_all(peer),
+                Errand::Question(driver, question) => {
+                    if !self.shard.pending_writes.hand_out(question.ticket) || !self.is_open(driver) {
+                        continue;
+                    }
+                    let index = driver.index as usize;
+                    let flow = self.with_session(index, |session, cx| session.on_question(cx, question));
+                    self.apply_end(index, flow);
+                    self.settle(index);
+                }
+                Errand::Answered(asker, ticket, result) => {
+                    if !self.is_open(asker) {
+                        continue;
+                    }
+                    let (index, result) = (asker.index as usize, result.as_deref().map_err(Clone::clone));
+                    let flow = self.with_session(index, |session, cx| session.on_answer(cx, ticket, result));
+                    self.apply(index, flow);
+                    self.pump(index, wire);
+                }
             }
         }
     }

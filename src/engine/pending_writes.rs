@@ -1,4 +1,7 @@
-//! Writes on their way to a polled device: who asked, which driver has it, until it is settled exactly once.
+//! Writes and questions on their way to a polled device: who asked, which driver has it, until it is settled
+//! exactly once.
+
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -6,9 +9,9 @@ use super::session::ConnKey;
 #[cfg(test)]
 use crate::base::mutants::{self, Mutant};
 use crate::tags::value::Value;
-use crate::tags::{Limit, Refusal, TagId};
+use crate::tags::{Limit, OwnerId, Refusal, TagId};
 
-/// Names a pending write; never used twice.
+/// Names a pending write or question; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     index: u32,
@@ -26,7 +29,27 @@ pub struct WriteOrder {
     pub value: Value,
 }
 
-/// Writes that may be pending at once in a shard.
+/// A request in the device's own language, for a driver to pass on and to answer.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What to answer it by.
+    pub ticket: Ticket,
+    /// The device.
+    pub owner: OwnerId,
+    /// The request.
+    pub bytes: Box<[u8]>,
+    /// An answer that the device gave to the same request will do if it is younger.
+    pub max_age: Duration,
+}
+
+/// What is pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Write,
+    Answer,
+}
+
+/// Writes and questions that may be pending at once in a shard.
 const MOST_PENDING: usize = 65_536;
 
 #[derive(Debug, Default)]
@@ -40,32 +63,39 @@ struct Pending {
     serial: u64,
     asker: ConnKey,
     driver: ConnKey,
+    wanted: Wanted,
     /// Whether the driver was given it; from then on it may have reached the device.
     handed_out: bool,
 }
 
 impl PendingWrites {
-    /// `asker` wants something written by `driver`.
-    pub(super) fn admit(&mut self, asker: ConnKey, driver: ConnKey) -> Result<Ticket, Refusal> {
+    /// `asker` wants something of `driver`.
+    pub(super) fn admit(
+        &mut self,
+        asker: ConnKey,
+        driver: ConnKey,
+        wanted: Wanted,
+    ) -> Result<Ticket, Refusal> {
         if self.pending.len() == MOST_PENDING {
             return Err(Refusal::Limit(Limit::PendingWrites(MOST_PENDING)));
         }
         self.serial += 1;
         let serial = self.serial;
-        let index = self.pending.insert(Pending { serial, asker, driver, handed_out: false });
+        let index = self.pending.insert(Pending { serial, asker, driver, wanted, handed_out: false });
         Ok(Ticket { index: index as u32, serial })
     }
 
-    /// The driver is given the order now. Whether it is still wanted: a driver that is gone settled it.
+    /// The driver is given it now. Whether it is still wanted: a driver that is gone settled it.
     pub(super) fn hand_out(&mut self, ticket: Ticket) -> bool {
         let pending = self.pending.get_mut(ticket.index as usize).filter(|p| p.serial == ticket.serial);
         pending.map(|pending| pending.handed_out = true).is_some()
     }
 
-    /// The write is done or refused: says who asked. `None` if it was settled before.
-    pub(super) fn settle(&mut self, ticket: Ticket) -> Option<ConnKey> {
+    /// It is done, answered or refused: says who asked. `None` if it was settled before.
+    pub(super) fn settle(&mut self, ticket: Ticket, as_what: Wanted) -> Option<ConnKey> {
         let index = ticket.index as usize;
-        self.pending.get(index).filter(|pending| pending.serial == ticket.serial)?;
+        let pending = self.pending.get(index).filter(|pending| pending.serial == ticket.serial)?;
+        assert_eq!(pending.wanted, as_what, "orders are settled and questions answered");
         #[cfg(test)]
         if mutants::strikes(Mutant::TicketSettledTwice) {
             return Some(self.pending[index].asker);
@@ -79,14 +109,18 @@ impl PendingWrites {
     }
 
     /// A driver is gone: settles all that it had, with what is known of each.
-    pub(super) fn abandon(&mut self, driver: ConnKey, mut settled: impl FnMut(ConnKey, Ticket, Refusal)) {
+    pub(super) fn abandon(
+        &mut self,
+        driver: ConnKey,
+        mut settled: impl FnMut(ConnKey, Ticket, Wanted, Refusal),
+    ) {
         self.pending.retain(|index, pending| {
             if pending.driver != driver {
                 return true;
             }
             let ticket = Ticket { index: index as u32, serial: pending.serial };
             let refusal = if pending.handed_out { Refusal::Timeout } else { Refusal::Offline };
-            settled(pending.asker, ticket, refusal);
+            settled(pending.asker, ticket, pending.wanted, refusal);
             false
         });
     }

@@ -13,7 +13,7 @@ use crate::security::Grants;
 use crate::tags::name::TagName;
 #[cfg(test)]
 use crate::tags::{Declaration, value::Sample};
-use crate::tags::{Declared, Memory, TagSettings};
+use crate::tags::{Declared, Memory, OwnerId, TagSettings};
 
 /// The wall clock when a rig's time begins, in milliseconds.
 pub(crate) const RIG_EPOCH_MS: i64 = 1_700_000_000_000;
@@ -189,6 +189,9 @@ impl Rig {
         let protocol = by_scheme(scheme).expect("a protocol of the table");
         let (shared, document) = (Document::parse("rig", rig.shared), Document::parse("rig", rig.keys));
         let mut declared = rig.declared;
+        for (number, owner) in rig.owners.iter().enumerate() {
+            declared.add_owner(owner, OwnerId(number as u16));
+        }
         let configure = |row: &ServiceRow| (row.configure)(shared.root().table(row.section), &mut declared);
         let service = protocol.service().map(configure);
         let first = protocol.listener(service.as_ref(), &mut document.root());

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::context::Context;
-use super::pending_writes::{Ticket, WriteOrder};
+use super::pending_writes::{Question, Ticket, WriteOrder};
 use super::service::ServiceRow;
 use super::trace::{Frame, Side};
 use crate::base::section::Section;
@@ -49,6 +49,17 @@ pub trait Session: Send {
 
     /// Drivers only: somebody wants a value written to the device.
     fn on_write_order(&mut self, _cx: &mut Context<'_>, _order: WriteOrder) -> Flow {
+        Flow::Continue
+    }
+
+    /// What the device answered to a question.
+    fn on_answer(&mut self, _cx: &mut Context<'_>, _ticket: Ticket, _result: Result<&[u8], Refusal>) -> Flow {
+        Flow::Continue
+    }
+
+    /// Drivers only: somebody wants a request of their own passed on to the device.
+    fn on_question(&mut self, cx: &mut Context<'_>, question: Question) -> Flow {
+        cx.answer(question.ticket, Err(Refusal::Offline));
         Flow::Continue
     }
 
@@ -96,7 +107,7 @@ pub enum Flow {
     /// With `on_room`, as soon as there is room, and no input or change before: a reply is under way, or
     /// whole frames are left because there was no room.
     More,
-    /// With no input until a pending write is settled.
+    /// With no input until a pending write is settled, or a question answered.
     Hold,
     /// Not at all: send what is owed, then close; with [`End::Aborted`] close at once.
     Close(End),

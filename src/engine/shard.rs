@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::buffers::Buffers;
 use super::connection::{Link, Subscriber};
 use super::dials::Dials;
-use super::pending_writes::{PendingWrites, Ticket, WriteOrder};
+use super::pending_writes::{PendingWrites, Question, Ticket, Wanted, WriteOrder};
 use super::session::{Acceptor, ConnKey, Session, Transport};
 use super::system::SystemTags;
 use super::trace::Recorder;
@@ -76,6 +76,10 @@ pub(super) enum Errand {
     Settled(ConnKey, Ticket, Result<(), Refusal>),
     /// Record the connections with that peer.
     Watch(SocketAddr),
+    /// Give a driver a question.
+    Question(ConnKey, Question),
+    /// Tell who asked what the device answered.
+    Answered(ConnKey, Ticket, Result<Box<[u8]>, Refusal>),
 }
 
 /// Values that a lost source leaves behind, to turn uncertain; worked off in slices.
@@ -202,8 +206,11 @@ impl Shard {
         // Another may have taken its place; the orders that it has go with it all the same.
         self.drivers.iter_mut().filter(|driver| **driver == Some(key)).for_each(|driver| *driver = None);
         let errands = &mut self.errands;
-        self.pending_writes.abandon(key, |asker, ticket, refusal| {
-            errands.push_back(Errand::Settled(asker, ticket, Err(refusal)));
+        self.pending_writes.abandon(key, |asker, ticket, wanted, refusal| {
+            errands.push_back(match wanted {
+                Wanted::Write => Errand::Settled(asker, ticket, Err(refusal)),
+                Wanted::Answer => Errand::Answered(asker, ticket, Err(refusal)),
+            });
         });
     }
 }

@@ -5,6 +5,7 @@ mod datagrams;
 mod devices;
 mod endings;
 mod memory;
+mod questions;
 mod replies;
 mod subscriptions;
 mod system;

@@ -7,7 +7,8 @@ use super::checkers;
 use super::record::{Book, LinkId};
 use crate::base::time::Tick;
 use crate::engine::{
-    Acceptor, Change, Consumed, Context, End, Flow, Frame, HIGH_WATER_BYTES, Session, Ticket, WriteOrder,
+    Acceptor, Change, Consumed, Context, End, Flow, Frame, HIGH_WATER_BYTES, Question, Session, Ticket,
+    WriteOrder,
 };
 use crate::tags::Refusal;
 
@@ -148,6 +149,23 @@ impl Session for Watched {
         let flow = self.inner.on_frame(cx, frame);
         self.look(cx);
         flow
+    }
+
+    fn on_answer(&mut self, cx: &mut Context<'_>, ticket: Ticket, result: Result<&[u8], Refusal>) -> Flow {
+        self.before("on_answer");
+        let waits = std::mem::take(&mut self.holding);
+        {
+            let who = self.who();
+            let mut record = self.book.open();
+            let verdict = checkers::each_ticket_settles_once(&mut record, &who, self.host, ticket, waits);
+            record.judge(verdict);
+        }
+        let flow = self.inner.on_answer(cx, ticket, result);
+        self.after(cx, flow)
+    }
+
+    fn on_question(&mut self, cx: &mut Context<'_>, question: Question) -> Flow {
+        self.inner.on_question(cx, question)
     }
 
     fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {

@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 
-use super::Declaration;
 use super::value::Value;
+use super::{Declaration, OwnerId};
 
 /// Declared tags in the order of their declaration, each once.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
     tags: Vec<DeclaredTag>,
     by_name: HashMap<Box<str>, usize>,
+    owners: HashMap<Box<str>, OwnerId>,
 }
 
 /// A tag that is there from the start.
@@ -36,6 +37,16 @@ impl Declared {
             self.by_name.insert(tag.name.clone(), self.tags.len());
             self.tags.push(tag);
         }
+    }
+
+    /// There is a polled device of that name.
+    pub fn add_owner(&mut self, name: &str, owner: OwnerId) {
+        self.owners.insert(name.into(), owner);
+    }
+
+    /// The polled device of that name.
+    pub fn owner(&self, name: &str) -> Option<OwnerId> {
+        self.owners.get(name).copied()
     }
 
     /// How many.

@@ -68,6 +68,42 @@ fn a_good_configuration() {
     assert!(client.reply().contains(&"INFO name press hall".to_owned()));
 }
 
+/// What cannot be polled as often as configured is a warning.
+#[test]
+fn check_says_whether_rates_can_be_met() {
+    const LINE: &str = "
+[[device]]
+name = 'meter7'
+url = 'modbus://127.0.0.1:502'
+min_gap = '5ms'
+[[device.tag]]
+name = 'voltage'
+address = 'holding:0'
+type = 'u16'
+rate = '40ms'
+";
+    let dir = Folder::new();
+    dir.write("line.toml", LINE);
+    #[rustfmt::skip]
+    let table: [(&[&str], &str, &str); 3] = [
+        (&[],                       "the device meter7, 25.0 requests/s of 40.0 at most",
+                                    ""),
+        (&["--round-trip", "50ms"], "25.0 requests/s of 18.2 at most",
+                                    "meter7 cannot be read as often as configured: voltage: 40ms"),
+        (&["--round-trip", "1.5s"], "of 0.7 at most",
+                                    "voltage: no reply comes within the timeout"),
+    ];
+    for (arguments, said, warned) in table {
+        let outcome = run(&dir, &[&["check", "--config", "line.toml"], arguments].concat());
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(outcome.stdout.contains(said), "{said}: {}", outcome.stdout);
+        let warning = outcome.stdout.lines().find_map(|line| line.strip_prefix("warning: "));
+        assert!(warning.unwrap_or_default().contains(warned), "{warned}: {}", outcome.stdout);
+        assert_eq!(warning.is_some(), !warned.is_empty(), "{}", outcome.stdout);
+    }
+    assert_eq!(run(&dir, &["check", "--config", "line.toml", "--round-trip", "soon"]).code, Some(2));
+}
+
 /// Line by line what is wrong; all of it is told at once, each at its place.
 #[test]
 fn all_errors_at_once() {

@@ -30,6 +30,7 @@ mod modbus_gateway;
 mod modbus_listeners;
 mod modbus_maps;
 mod modbus_protocol;
+mod modbus_proxy;
 mod modbus_quality;
 mod modbus_units;
 mod shutdown;

@@ -4,19 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
 use super::places::Block;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
-use super::writing::{Order, Writing};
+use super::writing::{Order, Writing, value_written};
+use super::written::Written;
 use crate::base::time::Tick;
 use crate::drivers::breaker::{Breaker, Permit};
 use crate::drivers::round_trip::RoundTrip;
 use crate::drivers::schedule::Schedule;
 use crate::engine::Context;
-use crate::protocols::modbus::{Bits, Exception, Registers, Response};
+use crate::protocols::modbus::{Bits, Exception, Registers, Request, Response};
 use crate::tags::value::{Input, Quality};
-use crate::tags::{Refusal, TagId};
+use crate::tags::{Limit, Refusal, TagId};
 
 /// Without `stale_after`, a value is too old after so many rates.
 const STALE_AFTER_RATES: u32 = 3;
@@ -36,17 +38,21 @@ pub(super) struct Device {
     unsettled: Vec<u16>,
     /// How often all scans were given up.
     epoch: u32,
-    orders: VecDeque<Order>,
+    /// Writes that are not sent yet, in their order.
+    orders: VecDeque<Wanted>,
     /// The next step of the order that is being carried out.
     next_step: Option<Box<Writing>>,
     /// An order is being carried out: the next one waits for it.
     pub(super) is_writing: bool,
+    /// Reads of masters.
+    pub(super) questions: Questions,
+    /// A master's read was sent last, so that a poll is before the next one.
+    is_polls_turn: bool,
     /// When each point was read last.
     read_at: Box<[Tick]>,
     /// When some good point may be too old.
     stale_at: Tick,
-    /// Points that were written, and when that was confirmed: what was asked for before says nothing of them.
-    written: Vec<(usize, Tick)>,
+    written: Written,
 }
 
 /// A request that reads.
@@ -63,6 +69,7 @@ pub(super) struct Read {
 pub(super) enum Ask {
     Read(Read),
     Write(Box<Writing>),
+    Question(Box<Asked>),
 }
 
 impl Device {
@@ -87,9 +94,11 @@ impl Device {
             orders: VecDeque::new(),
             next_step: None,
             is_writing: false,
+            questions: Questions::default(),
+            is_polls_turn: false,
             read_at: vec![Tick::default(); model.points.len()].into(),
             stale_at: Tick::NEVER,
-            written: Vec::new(),
+            written: Written::new(settings.timeout),
             settings,
         }
     }
@@ -103,7 +112,59 @@ impl Device {
         };
         match refusal {
             Some(refusal) => cx.settle(order.ticket, Err(refusal)),
-            None => self.orders.push_back(order),
+            None => self.orders.push_back(Wanted::Order(order)),
+        }
+    }
+
+    /// A master asks something of it. `flying` is what masters have asked and was sent, and when.
+    pub(super) fn on_question<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: Asked,
+        flying: impl Iterator<Item = (&'a mut Asked, Tick)>,
+    ) {
+        if !self.breaker.is_closed() || !self.figures.is_enabled() {
+            return asked.answer(cx, Err(Refusal::Offline));
+        }
+        let Some(asked) = self.questions.share(cx, asked, flying) else { return };
+        if self.orders.len() + self.questions.len() >= MOST_WAITING {
+            asked.answer(cx, Err(Refusal::Limit(Limit::PendingWrites(MOST_WAITING))));
+        } else if asked.writes {
+            self.orders.push_back(Wanted::Question(Box::new(asked)));
+        } else {
+            self.questions.push(asked);
+        }
+    }
+
+    /// The device answered what a master asked at `sent`; `is_done` if that is no exception.
+    pub(super) fn on_asked(
+        &mut self,
+        cx: &mut Context<'_>,
+        asked: Asked,
+        answer: &[u8],
+        sent: Tick,
+        is_done: bool,
+    ) {
+        let now = cx.now().tick;
+        match is_done {
+            true if asked.writes => self.on_written_by_master(cx, &asked.request()),
+            true => self.questions.keep(&asked, answer, sent, now),
+            false => self.figures.exceptions.add(1),
+        }
+        self.end_asked(&asked, now);
+        asked.answer(cx, Ok(answer));
+    }
+
+    /// What a master asked was not answered in time. It is not sent again: the master may.
+    pub(super) fn on_asked_in_vain(&mut self, cx: &mut Context<'_>, asked: Asked) {
+        self.end_asked(&asked, cx.now().tick);
+        asked.answer(cx, Err(Refusal::Timeout));
+    }
+
+    fn end_asked(&mut self, asked: &Asked, now: Tick) {
+        if asked.writes {
+            self.is_writing = false;
+            self.questions.on_written(now);
         }
     }
 
@@ -126,26 +187,43 @@ impl Device {
         if self.is_writing || self.breaker.permit(cx.now().tick) != Permit::All {
             return None;
         }
-        let order = self.orders.pop_front()?;
-        let writing = Writing::begin(&self.settings, &order).expect("it was tried when it came");
+        let ask = match self.orders.pop_front()? {
+            Wanted::Order(order) => {
+                let writing = Writing::begin(&self.settings, &order).expect("it was tried when it came");
+                Ask::Write(Box::new(writing))
+            }
+            Wanted::Question(asked) => Ask::Question(asked),
+        };
         self.is_writing = true;
-        Some(Ask::Write(Box::new(writing)))
+        Some(ask)
     }
 
     /// Orders that have waited too long are never sent.
     fn expire_orders(&mut self, cx: &mut Context<'_>) {
         let (now, expiry) = (cx.now().tick, self.settings.write_expiry);
-        while self.orders.front().is_some_and(|order| order.since + expiry <= now) {
-            let order = self.orders.pop_front().expect("it was looked at");
-            cx.settle(order.ticket, Err(Refusal::Offline));
+        while self.orders.front().is_some_and(|order| order.since() + expiry <= now) {
+            let expired = self.orders.pop_front().expect("it was looked at");
+            expired.refuse(cx, Refusal::Offline);
         }
     }
 
-    /// The next read: of a scan that runs, or of one that is due.
-    pub(super) fn next_read(&mut self, now: Tick) -> Option<Ask> {
+    /// The next read. Those of masters and polls take turns: whichever there is more of, the other one gets
+    /// its half.
+    pub(super) fn next_read(&mut self, cx: &mut Context<'_>) -> Option<Ask> {
+        let now = cx.now().tick;
         if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::All {
             return None;
         }
+        let polled = if self.is_polls_turn { self.next_poll(now) } else { None };
+        let ask = polled
+            .or_else(|| self.questions.next(cx, self.settings.write_expiry).map(Ask::Question))
+            .or_else(|| self.next_poll(now));
+        self.is_polls_turn = matches!(ask, Some(Ask::Question(_)));
+        ask
+    }
+
+    /// The next poll: of a scan that runs, or of one that is due.
+    fn next_poll(&mut self, now: Tick) -> Option<Ask> {
         while self.reads.is_empty() {
             let group = self.schedule.pop_due(now)?;
             for block in self.quarantine.on_scan(group) {
@@ -165,7 +243,7 @@ impl Device {
         if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::Probe {
             return None;
         }
-        let block = *self.settings.model.plan.blocks().first()?;
+        let block = self.settings.model.plan.blocks().first().copied().unwrap_or(Block::ANY);
         self.breaker.on_probe(now);
         // No scan waits for it.
         Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
@@ -177,13 +255,18 @@ impl Device {
             return self.stale_at;
         }
         let poll = if self.breaker.is_closed() { self.schedule.next_due() } else { None };
-        let expiry = self.orders.front().map(|order| order.since + self.settings.write_expiry);
-        [poll, expiry, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
+        let expires = |since: Tick| since + self.settings.write_expiry;
+        let order = self.orders.front().map(|order| expires(order.since()));
+        let question = self.questions.oldest().map(expires);
+        [poll, order, question, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
     }
 
     /// Whether something could be sent to it now.
     pub(super) fn has_work(&self) -> bool {
-        self.next_step.is_some() || !self.reads.is_empty() || (!self.orders.is_empty() && !self.is_writing)
+        self.next_step.is_some()
+            || !self.reads.is_empty()
+            || !self.questions.is_empty()
+            || (!self.orders.is_empty() && !self.is_writing)
     }
 
     /// The device answered a read, which was sent at that time.
@@ -199,10 +282,10 @@ impl Device {
         // Of a device that was paused meanwhile, nothing is good any more.
         let is_enabled = self.figures.is_enabled();
         for found in model.plan.found(&read.block).filter(|_| is_enabled) {
-            if self.written.iter().any(|(point, confirmed)| *point == found.point && sent < *confirmed) {
+            let point = &model.points[found.point];
+            if self.written.is_newer(point, sent) {
                 continue;
             }
-            let point = &model.points[found.point];
             let value = match response {
                 Response::ReadCoils(bits) | Response::ReadDiscretes(bits) => Ok(bit(*bits, found.offset)),
                 Response::ReadHoldings(registers) | Response::ReadInputs(registers) => {
@@ -213,9 +296,8 @@ impl Device {
             };
             self.report(cx, found.point, value);
         }
-        // No request that is under way was sent longer ago than the timeout.
-        let (now, timeout) = (cx.now().tick, self.settings.timeout);
-        self.written.retain(|(_, confirmed)| now - *confirmed <= timeout);
+        let now = cx.now().tick;
+        self.written.forget_old(now);
         if !was_probe {
             self.quarantine.on_read(&read.block);
             if self.figures.quarantined.value() > 0 {
@@ -223,10 +305,6 @@ impl Device {
             }
             self.settle_read(read, now);
         }
-    }
-
-    fn count_quarantined(&self) {
-        self.figures.quarantined.set(self.quarantine.bad().count() as u64);
     }
 
     /// The device refused a read.
@@ -350,8 +428,26 @@ impl Device {
     /// A write was confirmed. It is told whatever the deadband: who wrote it wants to see it.
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
         self.tell(cx, point, value);
-        self.written.retain(|(written, _)| *written != point);
-        self.written.push((point, cx.now().tick));
+        let point = &self.settings.model.points[point];
+        self.written.note(point.address.area(), point.span(), cx.now().tick);
+    }
+
+    /// A master's write was confirmed: points of which it says all are known by it, as by a write of the tag;
+    /// the next poll tells of the others, and of those that are to be read back.
+    fn on_written_by_master(&mut self, cx: &mut Context<'_>, request: &Request<'_>) {
+        let Some((area, span)) = request.writes() else { return };
+        let model = Arc::clone(&self.settings.model);
+        for (number, point) in model.points.iter().enumerate() {
+            let is_refused = matches!(self.figures.reason(number), Reason::Exception(_));
+            if point.address.area() == area && !point.verify && !is_refused {
+                match value_written(request, span, point) {
+                    Some(Ok(value)) => self.tell(cx, number, value),
+                    Some(unreadable) => self.report(cx, number, unreadable),
+                    None => {}
+                }
+            }
+        }
+        self.written.note(area, span, cx.now().tick);
     }
 
     /// An order goes on with another request.
@@ -414,8 +510,9 @@ impl Device {
             self.doubt_point(cx, point, reason, false);
         }
         for order in self.orders.drain(..) {
-            cx.settle(order.ticket, Err(Refusal::Offline));
+            order.refuse(cx, Refusal::Offline);
         }
+        self.questions.give_up(cx);
         if let Some(step) = self.next_step.take() {
             // Part of it has reached the device.
             cx.settle(step.ticket(), Err(Refusal::Timeout));

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::asking::Asked;
 use super::device::{Ask, Device, is_gateways};
 use super::figures::{FleetFigures, Reason, State};
 use super::settings::{Carrier, LineSettings};
@@ -10,7 +11,7 @@ use super::writing::{Next, Order};
 use crate::base::time::Tick;
 use crate::drivers::backoff::Backoff;
 use crate::drivers::dead_share::DeadShare;
-use crate::engine::{Context, Endpoint, WriteOrder};
+use crate::engine::{Context, Endpoint, Question, WriteOrder};
 use crate::protocols::modbus::response::ReplyError;
 use crate::protocols::modbus::{Exception, Pdu, Request, Response, mbap, rtu};
 use crate::tags::{Refusal, TagId};
@@ -137,8 +138,10 @@ impl Line {
     /// The connection is gone, or could not be made.
     pub(super) fn on_lost(&mut self, cx: &mut Context<'_>) {
         for flight in std::mem::take(&mut self.flights) {
-            if let Ask::Write(writing) = flight.ask {
-                cx.settle(writing.ticket(), Err(Refusal::Timeout));
+            match flight.ask {
+                Ask::Read(_) => {}
+                Ask::Write(writing) => cx.settle(writing.ticket(), Err(Refusal::Timeout)),
+                Ask::Question(asked) => asked.answer(cx, Err(Refusal::Timeout)),
             }
         }
         for device in &mut self.devices {
@@ -157,6 +160,26 @@ impl Line {
         match found {
             Some((point, device)) => device.on_order(cx, Order::new(order, point, now)),
             None => cx.settle(order.ticket, Err(Refusal::Offline)),
+        }
+        self.pump(cx);
+    }
+
+    /// A master asks something of a device.
+    pub(super) fn on_question(&mut self, cx: &mut Context<'_>, question: Question) {
+        let Line { devices, flights, .. } = self;
+        let found =
+            devices.iter_mut().enumerate().find(|(_, device)| device.settings.owner == question.owner);
+        match (found, Asked::new(question, cx.now().tick)) {
+            (Some((at, device)), Ok(asked)) => {
+                let flying = flights.iter_mut().filter(|flight| flight.device == at);
+                let flying = flying.filter_map(|flight| match &mut flight.ask {
+                    Ask::Question(asked) => Some((&mut **asked, flight.sent)),
+                    Ask::Read(_) | Ask::Write(_) => None,
+                });
+                device.on_question(cx, asked, flying);
+            }
+            (None, Ok(asked)) => asked.answer(cx, Err(Refusal::Offline)),
+            (_, Err((ticket, refusal))) => cx.answer(ticket, Err(refusal)),
         }
         self.pump(cx);
     }
@@ -235,15 +258,23 @@ impl Line {
         let flight = self.flights.swap_remove(place);
         self.ready_at = now + self.min_gap;
         self.backoff.on_success();
-        self.settle(cx, flight, result);
+        self.settle(cx, flight, result, answer.pdu);
     }
 
-    /// A request is answered.
-    fn settle(&mut self, cx: &mut Context<'_>, flight: Flight, result: Result<Response<'_>, Exception>) {
+    /// A request is answered, by that `pdu`.
+    fn settle(
+        &mut self,
+        cx: &mut Context<'_>,
+        flight: Flight,
+        result: Result<Response<'_>, Exception>,
+        pdu: &[u8],
+    ) {
         let now = cx.now().tick;
         let device = &mut self.devices[flight.device];
-        if let Ask::Read(_) = flight.ask {
-            device.round_trip.on_reply(now - flight.sent);
+        match flight.ask {
+            Ask::Read(_) => device.round_trip.on_reply(now - flight.sent),
+            Ask::Write(_) => device.questions.on_written(now),
+            Ask::Question(_) => {}
         }
         let is_unit_gone = result.as_ref().is_err_and(|why| is_gateways(*why));
         if is_unit_gone {
@@ -258,6 +289,9 @@ impl Line {
             }
             (Ask::Read(read), Err(exception)) => {
                 device.on_read_refused(cx, read, exception, flight.is_probe);
+            }
+            (Ask::Question(asked), result) => {
+                device.on_asked(cx, *asked, pdu, flight.sent, result.is_ok());
             }
             (Ask::Write(writing), Err(exception)) => {
                 device.figures.exceptions.add(1);
@@ -350,8 +384,10 @@ impl Line {
             }
             Ask::Write(writing) => {
                 device.is_writing = false;
+                device.questions.on_written(now);
                 cx.settle(writing.ticket(), Err(Refusal::Timeout));
             }
+            Ask::Question(asked) => device.on_asked_in_vain(cx, *asked),
         }
         if !device.breaker.is_closed() && device.figures.state() != State::Silent {
             log::warn!("{} does not answer, and is asked now and then only", device.settings.name);
@@ -384,7 +420,7 @@ impl Line {
             }
         }
         for at in order.clone() {
-            if let Some(ask) = self.devices[at].next_read(now) {
+            if let Some(ask) = self.devices[at].next_read(cx) {
                 return Some((at, ask, false));
             }
         }
@@ -408,7 +444,8 @@ impl Line {
             match &ask {
                 Ask::Read(_) if is_probe => device.settings.timeout,
                 Ask::Read(_) => device.round_trip.read_timeout(),
-                Ask::Write(_) => device.round_trip.write_timeout(),
+                // Nor for what masters ask: it may take longer than what we ask, and is not asked again.
+                Ask::Write(_) | Ask::Question(_) => device.round_trip.write_timeout(),
             },
         );
         device.figures.requests.add(1);
@@ -475,6 +512,7 @@ impl Ask {
         match self {
             Ask::Read(read) => Request::read(read.block.area, read.block.span),
             Ask::Write(writing) => writing.request(),
+            Ask::Question(asked) => asked.request(),
         }
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! [`settings`] and [`points`] are the configuration. A [`line`] is one connection and decides who is asked
 //! next; a [`device`] behind it knows what to ask: [`places`] and [`plan`] say which requests read its
-//! points, [`quarantine`] which of them are sent once it has refused some, [`writing`] how a write is done.
-//! [`figures`] show how devices are; a [`session`] is the life of a line, with a connection or without.
+//! points, [`quarantine`] which of them are sent once it has refused some, [`writing`] how a write is done,
+//! [`asking`] what masters ask of it through us. [`figures`] show how devices are; a [`session`] is the life
+//! of a line, with a connection or without. [`load`] says beforehand what a line can carry.
 
+mod asking;
 mod device;
 pub mod figures;
 mod line;
+pub mod load;
 pub mod places;
 pub mod plan;
 pub mod points;
@@ -18,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod writing;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;

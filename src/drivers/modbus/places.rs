@@ -55,6 +55,11 @@ struct Place {
 }
 
 impl Block {
+    /// Reads no place: for who only wants to know whether the unit answers. Also that it has no such register
+    /// is an answer.
+    pub(super) const ANY: Block =
+        Block { group: 0, area: Area::Holding, span: Span { start: 0, quantity: 1 }, first: 0, end: 0 };
+
     /// How many places it reads.
     pub(super) fn len(&self) -> u32 {
         self.end - self.first

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::section::{Scalar, Section};
-use crate::protocols::modbus::{Address, Conversion, Registers, Type, convert::ORDERS};
+use crate::protocols::modbus::{Address, Conversion, Registers, Span, Type, convert::ORDERS};
 use crate::tags::name::TagName;
 use crate::tags::value::{Input, Kind, Limits, Number};
 use crate::tags::{Access, Declaration, OwnerId};
@@ -47,6 +47,11 @@ impl PointSettings {
     /// How many registers, or bits, are read for it.
     pub fn quantity(&self) -> u16 {
         self.conversion.map_or(1, |conversion| conversion.registers())
+    }
+
+    /// What is read for it.
+    pub fn span(&self) -> Span {
+        Span { start: self.address.number(), quantity: self.quantity() }
     }
 
     /// What its tag is.

@@ -2,7 +2,7 @@
 
 use crate::base::time::Tick;
 use crate::drivers::modbus::line::Line;
-use crate::engine::{Consumed, Context, End, Flow, Session, WriteOrder};
+use crate::engine::{Consumed, Context, End, Flow, Question, Session, WriteOrder};
 
 /// How often a line whose devices are all paused looks whether one is to go on.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -76,6 +76,11 @@ impl Session for Linked {
 
     fn on_write_order(&mut self, cx: &mut Context<'_>, order: WriteOrder) -> Flow {
         self.line().on_order(cx, order);
+        Flow::Continue
+    }
+
+    fn on_question(&mut self, cx: &mut Context<'_>, question: Question) -> Flow {
+        self.line().on_question(cx, question);
         Flow::Continue
     }
 

@@ -12,7 +12,6 @@ use super::table;
 use crate::base::host;
 use crate::base::section::{ConfigError, Document, Section};
 use crate::engine::Transport;
-use crate::protocols::modbus::Span;
 use crate::protocols::modbus::pdu::{MOST_READ_BITS, MOST_READ_REGISTERS};
 use crate::tags::name::DeviceName;
 use crate::tags::{Declared, DeclaredTag, OwnerId};
@@ -183,10 +182,14 @@ impl Reader<'_> {
         let write_retries = section.integer("write_retries", 0..=10).unwrap_or(0) as u8;
         let write_expiry = duration("write_expiry", 2 * second);
         let stale_after = section.duration("stale_after");
+        let owner = OwnerId(self.fleet.names.len() as u16);
+        if let Some(name) = &name {
+            // Also where something else is wrong with it: that it is missing would be another mistake.
+            self.declared.add_owner(name, owner);
+        }
         let line = self.line(&section, url);
         let model = self.model(&section);
         if let (Some(name), Some(line), Some(model)) = (name, line, model) {
-            let owner = OwnerId(self.fleet.names.len() as u16);
             for point in &model.points {
                 let declaration = point.declaration(owner);
                 let tag: Box<str> = format!("{name}/{}", point.name).into();
@@ -352,8 +355,7 @@ impl Model {
             });
             let mut point = draft.point;
             point.rate = rate;
-            let (area, start) = (point.address.area(), point.address.number());
-            let span = Span { start, quantity: point.quantity() };
+            let (area, span) = (point.address.area(), point.span());
             let wrong = if !names.insert(point.name.clone()) {
                 Some("is there twice".to_owned())
             } else if !limits.allow(area, span) {

@@ -155,6 +155,29 @@ fn bytes_of(point: &PointSettings, value: &Input<'_>) -> Result<Box<[u8]>, Refus
     Ok(bytes.into())
 }
 
+/// The value of a point, if a request writes all of it.
+pub(super) fn value_written(
+    request: &Request<'_>,
+    span: Span,
+    point: &PointSettings,
+) -> Option<Result<Input<'static>, &'static str>> {
+    let at = point.address.number().checked_sub(span.start)?;
+    match *request {
+        Request::WriteCoil { on, .. } => (at == 0).then_some(Ok(Input::Bool(on))),
+        Request::WriteCoils { coils, .. } => Some(Ok(Input::Bool(coils.get(at)?))),
+        Request::WriteRegister { value, .. } => {
+            let bytes = value.to_be_bytes();
+            let register = Registers::new(&bytes).expect("one register");
+            Some(point.value(register.part(at, point.quantity())?))
+        }
+        Request::WriteRegisters { registers, .. } | Request::ReadWrite { registers, .. } => {
+            Some(point.value(registers.part(at, point.quantity())?))
+        }
+        // Of a register that was masked, some bits are known at most.
+        _ => None,
+    }
+}
+
 fn write_of(address: u16, bytes: &[u8], write_single: bool) -> Request<'_> {
     match *bytes {
         [high, low] if write_single => {

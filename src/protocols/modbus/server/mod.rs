@@ -1,11 +1,12 @@
 //! The Modbus server: masters read and write the tags, or plain memory as in a PLC.
 //!
-//! [`session`] is one master's conversation. A unit is either raw memory ([`raw`]) or tags shown as registers
-//! ([`mapped`]), as [`settings`] reads it from the configuration; [`watch`] sees that what masters no longer
-//! write takes its safe value.
+//! [`session`] is one master's conversation. A unit is raw memory ([`raw`]), or tags shown as registers
+//! ([`mapped`]), or a polled device ([`proxied`]), as [`settings`] reads it from the configuration; [`watch`]
+//! sees that what masters no longer write takes its safe value.
 
 mod fault;
 mod mapped;
+mod proxied;
 mod raw;
 mod session;
 mod settings;
@@ -30,6 +31,7 @@ use crate::tags::value::{Input, Kind};
 use crate::tags::{Memory, Refusal, TagId, Tags, Write};
 
 use mapped::Mapped;
+use proxied::Proxied;
 use raw::{Raw, SharedRaw};
 use session::{Conversation, Framing};
 use watch::Watch;
@@ -209,6 +211,7 @@ pub(super) struct Unit {
 enum Content {
     Raw(SharedRaw),
     Mapped(Mapped),
+    Proxied(Proxied),
 }
 
 /// What came of a request that could be carried out.
@@ -216,7 +219,8 @@ enum Content {
 enum Outcome {
     /// It is done, and the reply is written.
     Done,
-    /// Devices are asked; when all of them have confirmed, [`Unit::answer`] writes the reply.
+    /// Devices are asked; when all of them have confirmed, [`Unit::answer`] writes the reply. Of a unit that
+    /// is a device its answer is the reply.
     Pending(Vec<Ticket>),
 }
 
@@ -254,6 +258,7 @@ impl Service for Units {
         let describe = |unit: &Unit| match &unit.content {
             Content::Raw(raw) => format!("Modbus unit {}: raw memory, {}", unit.id, raw.lock().describe()),
             Content::Mapped(mapped) => format!("Modbus unit {}: {} tags", unit.id, mapped.entries()),
+            Content::Proxied(proxied) => format!("Modbus unit {}: {}", unit.id, proxied.describe()),
         };
         self.units.iter().map(describe).collect()
     }
@@ -265,7 +270,7 @@ impl Service for Units {
 
     fn bind(&self, tags: &Tags, time: Timestamp) -> Result<(), (String, Refusal)> {
         self.units.iter().try_for_each(|unit| match &unit.content {
-            Content::Raw(_) => Ok(()),
+            Content::Raw(_) | Content::Proxied(_) => Ok(()),
             Content::Mapped(mapped) => mapped.bind(tags, time),
         })
     }
@@ -348,6 +353,15 @@ impl Unit {
         Unit { id, content: Content::Mapped(mapped) }
     }
 
+    fn proxied(id: u8, proxied: Proxied) -> Unit {
+        Unit { id, content: Content::Proxied(proxied) }
+    }
+
+    /// Whether this server is not who answers.
+    fn is_proxied(&self) -> bool {
+        matches!(self.content, Content::Proxied(_))
+    }
+
     /// Carry a request out, all of it or nothing, and write the reply.
     fn execute(
         &self,
@@ -358,6 +372,7 @@ impl Unit {
         match &self.content {
             Content::Raw(raw) => raw.lock().execute(cx, request, reply).map(|()| Outcome::Done),
             Content::Mapped(mapped) => mapped.execute(cx, request, reply),
+            Content::Proxied(proxied) => proxied.execute(cx, request),
         }
     }
 
@@ -365,6 +380,7 @@ impl Unit {
     fn answer(&self, cx: &Context<'_>, request: &Request<'_>, reply: &mut Pdu) -> Result<(), Exception> {
         match &self.content {
             Content::Raw(_) => unreachable!("a request to raw memory does not wait"),
+            Content::Proxied(_) => unreachable!("a device answers by itself"),
             Content::Mapped(mapped) => mapped.answer(cx, request, reply),
         }
     }

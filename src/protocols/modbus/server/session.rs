@@ -42,7 +42,7 @@ struct To {
 struct Pending {
     to: To,
     pdu: Box<[u8]>,
-    /// Writes that are not settled yet.
+    /// Writes that are not settled yet, or the one question.
     tickets: Vec<Ticket>,
     /// What the first device that refused said.
     refused: Option<Exception>,
@@ -127,7 +127,7 @@ impl Conversation {
         }
     }
 
-    fn put(&self, cx: &mut Context<'_>, to: To, reply: &Pdu) {
+    fn put(&self, cx: &mut Context<'_>, to: To, reply: &[u8]) {
         #[cfg(test)]
         if matches!(self.framing, Framing::Tcp)
             && !cx.owed().is_empty()
@@ -164,11 +164,13 @@ fn execute(
     function.ok_or(Exception::IllegalFunction)?;
     let unit = units.find(unit).ok_or(Exception::GatewayPathUnavailable)?;
     let request = Request::decode(pdu)?;
-    if let Request::Identify(asked) = request {
-        identification::answer(asked, &identity(cx.server_name()), reply)?;
-        return Ok(Outcome::Done);
+    match request {
+        Request::Identify(asked) if !unit.is_proxied() => {
+            identification::answer(asked, &identity(cx.server_name()), reply)?;
+            Ok(Outcome::Done)
+        }
+        _ => unit.execute(cx, &request, reply),
     }
-    unit.execute(cx, &request, reply)
 }
 
 /// Whether the peer may use the function. The identification is open to whoever may do anything.
@@ -242,6 +244,24 @@ impl Session for Conversation {
             exception.encode(pending.pdu[0], &mut reply);
         }
         self.put(cx, pending.to, &reply);
+        Flow::Continue
+    }
+
+    fn on_answer(&mut self, cx: &mut Context<'_>, ticket: Ticket, result: Result<&[u8], Refusal>) -> Flow {
+        // As above, nobody may be waiting for it.
+        let waits = |pending: &Pending| pending.tickets.contains(&ticket);
+        if !self.pending.as_deref().is_some_and(waits) {
+            return if self.pending.is_some() { Flow::Hold } else { Flow::Continue };
+        }
+        let pending = self.pending.take().expect("it was looked at");
+        match result {
+            Ok(pdu) => self.put(cx, pending.to, pdu),
+            Err(refusal) => {
+                let mut reply = Pdu::new();
+                Exception::from(refusal).encode(pending.pdu[0], &mut reply);
+                self.put(cx, pending.to, &reply);
+            }
+        }
         Flow::Continue
     }
 }

@@ -1,11 +1,13 @@
 //! The `[modbus]` table: which units there are, and what they hold.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::super::address::{AREA_SIZE, AREAS, Address, Area};
 use super::super::convert::{Conversion, ORDERS, Order, ScaleError, Type};
 use super::Unit;
 use super::mapped::{self, Cell, Entry, Holds, Mapped, OnBad, Shows};
+use super::proxied::Proxied;
 use super::raw::{self, Raw, RawArea};
 use crate::base::section::{Scalar, Section};
 use crate::engine::system_tag_kind;
@@ -15,6 +17,8 @@ use crate::tags::{Access, Declaration, Declared, DeclaredTag};
 
 /// The unit of a server that is told of none: all of a PLC's memory.
 const DEFAULT_UNIT: u8 = 1;
+/// An answer that is older is of no use to anybody.
+const MOST_MAX_AGE: Duration = Duration::from_secs(3_600);
 
 /// The units of the table. Mistakes go to the document; tags that are shown and not declared are declared.
 pub(super) fn read(section: Option<Section<'_>>, declared: &mut Declared) -> Vec<Unit> {
@@ -22,6 +26,9 @@ pub(super) fn read(section: Option<Section<'_>>, declared: &mut Declared) -> Vec
     if let Some(section) = section {
         for unit in section.tables("unit") {
             read_unit(unit, &mut units);
+        }
+        for proxy in section.tables("proxy") {
+            read_proxy(proxy, &mut units, declared);
         }
         for map in section.tables("map") {
             read_map(map, &mut units, declared);
@@ -40,7 +47,7 @@ pub(super) fn read(section: Option<Section<'_>>, declared: &mut Declared) -> Vec
 fn declare_tags_of_qualities(units: &Drafts, declared: &mut Declared) {
     let maps = units.values().filter_map(|draft| match draft {
         Draft::Mapped { map, .. } => Some(&map.entries),
-        Draft::Raw(_) => None,
+        Draft::Raw(_) | Draft::Proxied(_) => None,
     });
     for entry in maps.flatten().filter(|entry| matches!(entry.shows, Shows::Quality(_))) {
         if Target::find(&entry.tag, declared, units).is_ok_and(|target| target.is_new) {
@@ -56,6 +63,7 @@ type Drafts = BTreeMap<u8, Draft>;
 enum Draft {
     Raw(Raw),
     Mapped { map: Map, fill: Option<u16> },
+    Proxied(Proxied),
 }
 
 /// What a unit shows so far: for each area the cells by their start.
@@ -73,6 +81,7 @@ impl Draft {
     fn finish(self, id: u8) -> Unit {
         match self {
             Draft::Raw(raw) => Unit::raw(id, raw),
+            Draft::Proxied(proxied) => Unit::proxied(id, proxied),
             Draft::Mapped { map, fill } => {
                 let areas = map.areas.map(|cells| cells.into_values().collect());
                 Unit::mapped(id, Mapped::new(areas, map.entries, fill))
@@ -100,6 +109,24 @@ fn read_unit(section: Section<'_>, units: &mut Drafts) {
             Draft::Mapped { map: Map::default(), fill }
         };
         units.insert(id, draft);
+    }
+    section.finish();
+}
+
+fn read_proxy(section: Section<'_>, units: &mut BTreeMap<u8, Draft>, declared: &Declared) {
+    section.require("unit", "a unit from 1 to 255");
+    section.require("device", "the name of a [[device]]");
+    let unit = section.integer("unit", 1..=255).map(|unit| unit as u8);
+    let device = section.parse("device", |name| match declared.owner(name) {
+        Some(owner) => Ok((Box::from(name), owner)),
+        None => Err(format!("there is no [[device]] of the name '{name}'")),
+    });
+    let max_age = section.duration_in("max_age", Duration::ZERO..=MOST_MAX_AGE).unwrap_or_default();
+    if let Some(unit) = unit.filter(|unit| units.contains_key(unit)) {
+        section.error("unit", format!("the unit {unit} is there already"));
+    }
+    if let (Some(unit), Some((device, owner))) = (unit, device) {
+        units.entry(unit).or_insert(Draft::Proxied(Proxied { device, owner, max_age }));
     }
     section.finish();
 }
@@ -163,6 +190,8 @@ fn read_map(section: Section<'_>, units: &mut Drafts, declared: &mut Declared) {
                 Draft::Raw(_) => {
                     section.error("unit", format!("the unit {unit} is raw memory; show tags in another"))
                 }
+                Draft::Proxied(Proxied { device, .. }) => section
+                    .error("unit", format!("the unit {unit} is the device {device}; show tags in another")),
                 Draft::Mapped { map, .. } => {
                     if let Err(why) = map.add(address, entry) {
                         section.error("address", why);

@@ -42,6 +42,8 @@ impl Watch {
                     let watched = AREAS.into_iter().filter(|area| raw.watched(*area).is_some());
                     watched.for_each(|area| add(Within::Area(area)));
                 }
+                // What becomes of a device without its masters is for the device to know.
+                Content::Proxied(_) => {}
                 Content::Mapped(mapped) => {
                     let watched = (0..mapped.entries()).filter(|entry| mapped.guard(*entry).is_some());
                     watched.for_each(|entry| add(Within::Entry(entry)));
