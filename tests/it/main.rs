@@ -8,6 +8,7 @@ mod client;
 mod modbus;
 mod script;
 mod server;
+mod slave;
 mod terminal;
 
 mod client_command;
@@ -32,6 +33,7 @@ mod modbus_maps;
 mod modbus_protocol;
 mod modbus_quality;
 mod modbus_units;
+mod poll;
 mod shutdown;
 mod simulate_command;
 mod tidy;
