@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::base::host;
 use crate::base::section::{ConfigError, Document, Scalar, Section, Spot};
 use crate::drivers::{self, modbus::settings::Fleet};
-use crate::engine::{Acceptor, Protocol, Service, ServiceRow, Transport};
+use crate::engine::{Acceptor, LEAST_TRACE_MEMORY, Protocol, Service, ServiceRow, Transport};
 use crate::protocols::{PROTOCOLS, by_scheme};
 use crate::reactor::KeepAlive;
 use crate::security::{Grants, Prefix};
@@ -52,6 +52,8 @@ pub struct ServerConfig {
     pub max_udp_peers: usize,
     /// What all connections' buffers together may hold, in bytes.
     pub buffer_memory: usize,
+    /// What the last frames of devices may take, in bytes; 0: none are kept.
+    pub trace_memory: usize,
     /// A peer that takes nothing of what it is owed for so long is closed.
     pub write_stall: Duration,
     /// How long a stop may take.
@@ -67,6 +69,7 @@ impl Default for ServerConfig {
             max_udp_peers: 1_024,
             tags: TagSettings::default(),
             buffer_memory: 16 * 1024 * 1024,
+            trace_memory: 8 * 1024 * 1024,
             write_stall: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(5),
         }
@@ -223,6 +226,7 @@ fn server_section(section: Section<'_>) -> ServerConfig {
             create_tags: section.bool("create_tags").unwrap_or(default.tags.create_tags),
         },
         buffer_memory: section.size("buffer_memory", BUFFER_BYTES).unwrap_or(default.buffer_memory),
+        trace_memory: trace_memory(&section).unwrap_or(default.trace_memory),
         write_stall: section.duration("write_stall").unwrap_or(default.write_stall),
         shutdown_grace: section
             .duration_in("shutdown_grace", Duration::ZERO..=LONGEST)
@@ -230,6 +234,15 @@ fn server_section(section: Section<'_>) -> ServerConfig {
     };
     section.finish();
     config
+}
+
+/// Nothing at all, or enough to be of use.
+fn trace_memory(section: &Section<'_>) -> Option<usize> {
+    let memory = section.size("trace_memory", 0..=usize::MAX)?;
+    if memory > 0 && memory < LEAST_TRACE_MEMORY {
+        section.error("trace_memory", "'trace_memory' is too small; expected at least 64KiB, or 0B for none");
+    }
+    Some(memory)
 }
 
 /// It is shown in lines of text, as it stands.

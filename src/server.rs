@@ -99,6 +99,7 @@ impl Server {
             max_subscriptions: config.server.max_subscriptions,
             max_udp_peers: config.server.max_udp_peers,
             buffer_memory: config.server.buffer_memory,
+            trace_memory: config.server.trace_memory,
             write_stall: config.server.write_stall,
             listeners,
             memory_probe: resident_bytes,
@@ -179,6 +180,7 @@ fn bind_all(configs: &[ListenConfig]) -> Result<AllBound, StartError> {
 
 fn listener(config: &ListenConfig) -> Listener {
     Listener {
+        scheme: config.url.protocol.scheme,
         transport: config.url.protocol.transport,
         acceptor: Arc::clone(&config.acceptor),
         grants: config.grants.clone(),

@@ -95,6 +95,23 @@ fn nothing_is_allocated_in_steady_state() {
     assert!(counted.count_total > 0, "the counter counts");
 }
 
+/// A device whose frames are recorded, and somebody who follows them: the memory for them is full soon, and
+/// goes round from then on.
+#[test]
+fn recorded_frames_cost_no_allocation() {
+    let mut bench = Bench::new();
+    let (device, reader) = (bench.connect(), bench.connect());
+    bench.ask(device, "HELLO press3\nSET plain/float 0\n");
+    let load = load("recorded", &["SET plain/float 81.5\nGET plain/float\n", "SET plain/float 1\n"], 0);
+    run(&mut bench, device, &load, 2 * TURNS);
+    bench.ask(reader, "TRACE press3\n");
+    run(&mut bench, device, &load, TURNS);
+    let before = bench.sent_bytes();
+    let counted = allocation_counter::measure(|| run(&mut bench, device, &load, TURNS));
+    assert!(bench.sent_bytes() - before > TURNS as u64 * 200, "the reader is told");
+    assert_eq!(counted.count_total, 0);
+}
+
 /// The codec of Modbus and the numbers in its registers: bytes in, bytes out, and nothing between.
 #[test]
 fn modbus_messages_and_numbers_cost_no_allocation() {

@@ -71,6 +71,7 @@ impl Bench {
         declare_system_tags(&tags, None).expect("there is room for the server's own tags");
         let protocol = by_scheme("line").expect("the line protocol is in the table");
         let listener = Listener {
+            scheme: protocol.scheme,
             transport: protocol.transport,
             acceptor: protocol.listener(None, &mut Document::parse("bench", "").root()).into(),
             grants: Grants::default(),
@@ -85,6 +86,7 @@ impl Bench {
             max_subscriptions: 1_000,
             max_udp_peers: 1,
             buffer_memory: 64 * 1024 * 1024,
+            trace_memory: 64 * 1024,
             write_stall: Duration::from_secs(30),
             listeners: vec![listener],
             memory_probe: || 0,

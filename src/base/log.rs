@@ -258,7 +258,7 @@ impl Gate {
 
 /// Formats into at most `bytes_max` bytes without a line break or any other character that could move a
 /// terminal's cursor, reorder its text or start a line of its own.
-fn one_line(text: impl fmt::Display, bytes_max: usize) -> String {
+pub fn one_line(text: impl fmt::Display, bytes_max: usize) -> String {
     let mut line = OneLine { text: String::new(), bytes_max, is_full: false };
     // OneLine never fails; a Display that does has written as much as it could.
     let _ = write!(line, "{text}");

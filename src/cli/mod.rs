@@ -7,6 +7,7 @@ mod devices;
 mod load;
 mod serve;
 mod simulate;
+mod trace;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -44,7 +45,8 @@ enum Command {
     Check(check::Check),
     Client(client::Client),
     Devices(devices::Devices),
-    Simulate(simulate::Simulate),
+    Trace(trace::Trace),
+    Simulate(Box<simulate::Simulate>),
 }
 
 /// Run the command line, the program's name first.
@@ -58,6 +60,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         Ok(Arguments { command: Some(Command::Check(check)), .. }) => check.run(),
         Ok(Arguments { command: Some(Command::Client(client)), .. }) => client.run(),
         Ok(Arguments { command: Some(Command::Devices(devices)), .. }) => devices.run(),
+        Ok(Arguments { command: Some(Command::Trace(trace)), .. }) => trace.run(),
         Ok(Arguments { command: Some(Command::Simulate(simulate)), .. }) => simulate.run(),
         Ok(Arguments { command: None, .. }) => {
             say_error(format_args!(

@@ -24,7 +24,7 @@ fn an_empty_file_is_all_defaults() {
     assert_eq!(format!("{server:?}"), format!("{default:?}"));
     assert_eq!((&*server.name, server.max_connections, server.buffer_memory), ("lumina", 65_536, 16 << 20));
     assert_eq!((server.tags.max_tags, server.tags.max_text, server.tags.create_tags), (100_000, 1_024, true));
-    assert_eq!(server.shutdown_grace, Duration::from_secs(5));
+    assert_eq!((server.trace_memory, server.shutdown_grace), (8 << 20, Duration::from_secs(5)));
     assert_eq!((listeners.len(), listeners[0].url.to_string().as_str()), (1, DEFAULT_LISTENER));
     assert_eq!((listeners[0].idle_timeout, listeners[0].stale_after), (None, None));
     assert_eq!(listeners[0].frame_timeout, Duration::from_secs(30));
@@ -45,6 +45,7 @@ fn every_key() {
         max_text = 16
         create_tags = false
         buffer_memory = '1MiB'
+        trace_memory = '64KiB'
         write_stall = '1.5s'
         shutdown_grace = '0s'
         [[listen]]
@@ -76,6 +77,7 @@ fn every_key() {
     assert_eq!((&*server.name, server.max_connections, server.max_subscriptions), ("hall 2", 10, 11));
     assert_eq!((server.max_udp_peers, server.tags.max_tags, server.tags.max_text), (12, 13, 16));
     assert_eq!((server.tags.create_tags, server.buffer_memory), (false, 1 << 20));
+    assert_eq!(server.trace_memory, 64 << 10);
     assert_eq!((server.write_stall, server.shutdown_grace), (Duration::from_millis(1_500), Duration::ZERO));
 
     let [line, echo, datagrams] = &listeners[..] else { panic!("{} listeners", listeners.len()) };
@@ -256,6 +258,13 @@ fn errors_of_tags() {
     for good in ["type = 'int'\ninitial = 2.0", "initial = inf", "min = 1\nmax = 1.0\ninitial = 1"] {
         check(&tag(good), &[]);
     }
+}
+
+#[test]
+fn frames_are_kept_in_enough_memory_or_none() {
+    let wrong = "f:1:23: 'trace_memory' is too small; expected at least 64KiB, or 0B for none";
+    check("server.trace_memory = '63KiB'", &[wrong]);
+    check("server.trace_memory = '0B'", &[]);
 }
 
 #[test]

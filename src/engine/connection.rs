@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::session::{ConnKey, End, Session};
 use super::shard::Settings;
+use super::trace::RingId;
 use crate::base::time::Tick;
 use crate::security::Rights;
 use crate::tags::{PatternId, SourceId, TagId, TagSet};
@@ -34,6 +35,8 @@ pub(super) struct Link {
     pub(super) listener: Option<u16>,
     /// Who the peer says it is (`HELLO`).
     pub(super) source: Option<SourceId>,
+    /// The device under whose name its frames are recorded.
+    pub(super) ring: Option<RingId>,
     /// What the session has not finished with: the beginning of a frame, or frames that wait for room.
     pub(super) input: Vec<u8>,
     /// What is owed to the peer.
@@ -97,6 +100,12 @@ pub(super) struct Flags {
     pub(super) drives: bool,
     /// There is no peer and no socket.
     pub(super) is_resident: bool,
+    /// Its frames are recorded, under a device's name or on request.
+    pub(super) is_recorded: bool,
+    /// It follows what others record; what it is sent is not recorded, or it might follow itself for ever.
+    pub(super) is_tracer: bool,
+    /// What its session is fed just now is not to be recorded.
+    pub(super) is_secret: bool,
 }
 
 /// What a connection with subscriptions has besides.
@@ -122,6 +131,9 @@ impl Subscriber {
     }
 }
 
+/// An idle connection costs little more.
+const _: () = assert!(size_of::<Connection>() <= 176);
+
 impl Link {
     pub(super) fn new(peer: SocketAddr, listener: Option<u16>, now: Tick) -> Link {
         Link {
@@ -131,6 +143,7 @@ impl Link {
             rights: Rights::ALL,
             listener,
             source: None,
+            ring: None,
             input: Vec::new(),
             output: Vec::new(),
             heard: now,

@@ -7,6 +7,7 @@ use super::connection::Link;
 use super::pending_writes::{Ticket, WriteOrder};
 use super::session::{ConnKey, Endpoint, Session};
 use super::shard::{Errand, Shard};
+use super::trace::{Direction, Origin, Traced};
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::tags::name::{DeviceName, Pattern, TagName};
 use crate::tags::value::{Input, Quality, Sample, Value};
@@ -315,6 +316,7 @@ impl Context<'_> {
         let holder = self.shard.holder(self.key);
         let (source, before) = self.shard.tags.take_over(device.as_str(), holder);
         self.link.source = Some(source);
+        self.record_as(device);
         if let Some(before) = before.and_then(|before| self.shard.held_by(before)) {
             self.shard.taken_over.push(before);
         }
@@ -326,6 +328,57 @@ impl Context<'_> {
         if let Some(source) = self.link.source {
             self.shard.doubt(source);
         }
+    }
+
+    /// The frames of this connection are recorded under the device's name from now on: what is sent to it,
+    /// and what the session finishes with, in the pieces in which it does. For connections that one device
+    /// has to itself; [`introduce`](Self::introduce) sees to it by itself.
+    pub fn record_as(&mut self, device: DeviceName<'_>) {
+        if let Some(before) = self.link.ring.take() {
+            self.shard.recorder.release(before);
+        }
+        self.link.ring = self.shard.recorder.attach(device);
+        self.link.flags.is_recorded |= self.link.ring.is_some();
+    }
+
+    /// Record a frame under a device's name: for connections that several devices share, frame by frame.
+    /// `scheme` is that of the protocol in which we ask.
+    pub fn trace(
+        &mut self,
+        device: DeviceName<'_>,
+        scheme: &'static str,
+        direction: Direction,
+        frame: &[u8],
+    ) {
+        let origin = Origin { scheme, we_ask: true, peer: self.link.peer, serial: self.key.serial };
+        let Shard { recorder, now, .. } = &mut *self.shard;
+        if let Some(ring) = recorder.of_device(device) {
+            recorder.record(ring, now.wall, &origin, direction, frame);
+        }
+    }
+
+    /// There is a secret in what this call was given: it is not recorded.
+    pub fn keep_secret(&mut self) {
+        self.link.flags.is_secret = true;
+    }
+
+    /// Be told the frames of a device or of the connection with a peer: those that are kept, and then each
+    /// that is recorded. Whether there is such a device or connection does not matter: it may come. Asked for
+    /// a second time it begins anew. `detailed` is given back with each frame.
+    pub fn follow(&mut self, traced: Traced<'_>, detailed: bool) -> Result<(), Refusal> {
+        self.check_may_read()?;
+        if let Some(peer) = self.shard.recorder.follow(self.key.index, traced, detailed)? {
+            self.shard.errands.push_back(Errand::Watch(peer));
+        }
+        self.link.flags.is_tracer = true;
+        Ok(())
+    }
+
+    /// Be told no more of them. Whether they were followed.
+    pub fn unfollow(&mut self, traced: Traced<'_>) -> bool {
+        let was_followed = self.shard.recorder.unfollow(self.key.index, traced);
+        self.link.flags.is_tracer = self.shard.recorder.is_tracer(self.key.index);
+        was_followed
     }
 
     /// Drivers: orders for the tags of `owner` come to this connection from now on.

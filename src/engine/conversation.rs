@@ -58,6 +58,9 @@ impl Engine {
             if link.is_behind() && !self.catch_up(index) {
                 break;
             }
+            if self.connections[index].link.flags.is_tracer {
+                self.tell_frames(index);
+            }
             let link = &self.connections[index].link;
             if link.phase != Phase::Reading {
                 if link.is_open() {
@@ -140,6 +143,10 @@ impl Engine {
     pub(super) fn feed(&mut self, index: usize, input: &[u8]) -> Consumed {
         let consumed = self.with_session(index, |session, cx| session.on_bytes(cx, input));
         assert!(consumed.bytes <= input.len(), "a session finishes with no more than it was given");
+        let flags = &mut self.connections[index].link.flags;
+        if !std::mem::take(&mut flags.is_secret) && flags.is_recorded {
+            self.record_input(index, &input[..consumed.bytes]);
+        }
         self.close_taken_over();
         let left = input.len() - consumed.bytes;
         let link = &mut self.connections[index].link;
@@ -264,6 +271,9 @@ impl Engine {
         }
         let key = ConnKey::of(index, connection);
         let peer = connection.link.peer;
+        if connection.link.flags.is_recorded {
+            self.record_rest(index);
+        }
         let level = if why.is_fault() { log::Level::Warn } else { log::Level::Debug };
         log::log!(level, "{peer} closed: {why}");
         self.with_session(index, |session, cx| session.on_end(cx, why));
@@ -298,6 +308,7 @@ impl Engine {
         } else if let Some(listener) = listener {
             self.of_listener[usize::from(listener)] -= 1;
         }
+        self.end_recording(index);
         self.timers.disarm(key.index);
         self.gone.push(key.index);
         if !is_resident && !is_datagram {
@@ -343,6 +354,10 @@ impl Engine {
             match wire.send(key, &link.output) {
                 Ok(count) => {
                     self.shard.metrics.bytes_out.add(count as u64);
+                    if link.flags.is_recorded {
+                        self.record_output(index, count);
+                    }
+                    let link = &mut self.connections[index].link;
                     let all = count == link.output.len();
                     link.flags.writable = all;
                     link.stalled_since = if all { Tick::NEVER } else { now };
@@ -372,6 +387,7 @@ impl Engine {
         } else if link.is_open() && link.output.len() <= LOW_WATER_BYTES {
             let waits = link.phase == Phase::Producing
                 || link.is_behind()
+                || (link.flags.is_tracer && self.shard.recorder.is_behind(key.index))
                 || (link.phase == Phase::Reading
                     && (link.flags.readable || (!link.input.is_empty() && !link.flags.partial)));
             // Who is starved is resumed when there is memory; before, its turns would be for nothing.

@@ -76,22 +76,29 @@ impl Engine {
         let key = ConnKey { index: index as u32, serial };
         let cuts = link.cuts.as_mut().expect("asked for peers that send datagrams only");
         cuts.0.push(link.output.len());
+        let (listener, peer, is_recorded) = (link.listener, link.peer, link.flags.is_recorded);
+        let (mut cuts, mut output) = (std::mem::take(&mut cuts.0), std::mem::take(&mut link.output));
         let mut begin = 0;
-        for end in cuts.0.drain(..) {
+        for end in cuts.drain(..) {
             if begin < end {
-                let datagram = &link.output[begin..end];
-                let sent = match link.listener {
-                    Some(listener) => wire.send_to(usize::from(listener), link.peer, datagram),
+                let datagram = &output[begin..end];
+                let sent = match listener {
+                    Some(listener) => wire.send_to(usize::from(listener), peer, datagram),
                     // One of ours, with a socket of its own.
                     None => wire.send(key, datagram).map(drop),
                 };
                 if sent.is_ok() {
                     self.shard.metrics.bytes_out.add(datagram.len() as u64);
+                    if is_recorded {
+                        self.record_sent(index, datagram);
+                    }
                 }
             }
             begin = end;
         }
-        self.shard.buffers.give_back(&mut link.output);
+        self.shard.buffers.give_back(&mut output);
+        let link = &mut self.connections[index].link;
+        link.cuts.as_mut().expect("it had them").0 = cuts;
         if link.phase == Phase::Closing {
             self.drop_now(index, End::Idle, wire);
         } else if !link.input.is_empty() && link.phase == Phase::Reading {

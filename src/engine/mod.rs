@@ -13,6 +13,7 @@ mod datagrams;
 mod dealing;
 mod dials;
 mod pending_writes;
+mod recording;
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod rig;
 mod service;
@@ -21,9 +22,10 @@ mod shard;
 mod system;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +49,7 @@ pub use session::{
 };
 pub use shard::{Listener, Settings};
 pub use system::{Figures, declare_system_tags, system_tag_kind};
+pub use trace::{Direction, Frame, LEAST_TRACE_MEMORY, MOST_FRAME_BYTES, Origin, Side, Traced};
 
 use buffers::Buffers;
 use connection::{Connection, Link, Phase};
@@ -55,6 +58,7 @@ use pending_writes::PendingWrites;
 use session::Rendering;
 use shard::{Errand, Shard, TurnTimes};
 use system::SystemTags;
+use trace::Recorder;
 
 /// What a connection may hold in the scratch buffer: the end of a partial frame and one read.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
@@ -69,6 +73,8 @@ const DIALS_PER_TURN: usize = 64;
 /// How long the buffers may be short before those who hold the most are closed: peers that read have long
 /// made room.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(250);
+/// Where there is no address, or none is known.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// One shard's sessions and all that they need; a server with one shard is one of these and a reactor around
 /// it.
@@ -115,6 +121,9 @@ struct Dealer {
     name: String,
     subscribers: Vec<u32>,
     rendering: Rendering,
+    /// Connections that are told frames.
+    tracers: Vec<u32>,
+    frame: Vec<u8>,
 }
 
 impl Engine {
@@ -147,6 +156,7 @@ impl Engine {
                 turns: TurnTimes::default(),
                 dials: Dials::default(),
                 homeless: Vec::new(),
+                recorder: Recorder::new(settings.trace_memory),
                 settings,
             },
             connections: Slab::new(),
@@ -220,6 +230,11 @@ impl Engine {
     /// A peer has connected to a listener (by its place in the settings). `None`: it has no right or there is
     /// no room, close it. Otherwise [`on_open`](Self::on_open) must follow.
     pub fn accept(&mut self, listener: usize, peer: SocketAddr) -> Option<ConnKey> {
+        self.accept_at(listener, peer, NOWHERE)
+    }
+
+    /// Like [`accept`](Self::accept), and it is known to which address of ours the peer came.
+    pub fn accept_at(&mut self, listener: usize, peer: SocketAddr, local: SocketAddr) -> Option<ConnKey> {
         let settings = Arc::clone(&self.shard.settings);
         let Listener { acceptor, grants, max_connections, .. } = &settings.listeners[listener];
         let rights = grants.of(peer.ip());
@@ -242,7 +257,7 @@ impl Engine {
             self.shard.metrics.connections.add(1);
         }
         self.of_listener[listener] += 1;
-        let session = acceptor.accept(peer);
+        let session = acceptor.accept_at(peer, local);
         let mut link = Link::new(peer, Some(listener as u16), self.shard.now.tick);
         link.rights = rights;
         if let Some((most, _)) = over {
@@ -264,7 +279,7 @@ impl Engine {
     /// Let a session live here that has no peer: it has deadlines, tags and orders, and what it puts goes
     /// nowhere. It ends when the engine stops.
     pub fn house(&mut self, session: Box<dyn Session>) {
-        let mut link = Link::new(SocketAddr::from(([0; 4], 0)), None, self.shard.now.tick);
+        let mut link = Link::new(NOWHERE, None, self.shard.now.tick);
         link.flags.is_resident = true;
         self.residents += 1;
         let key = self.insert(link, session);
@@ -273,7 +288,11 @@ impl Engine {
 
     fn insert(&mut self, link: Link, session: Box<dyn Session>) -> ConnKey {
         self.serial = self.serial.wrapping_add(1);
+        let is_wanted = self.shard.recorder.wants(link.peer);
         let index = self.connections.insert(Connection { serial: self.serial, link, session });
+        if is_wanted {
+            self.watch(index);
+        }
         ConnKey { index: index as u32, serial: self.serial }
     }
 
@@ -352,6 +371,7 @@ impl Engine {
         }
         self.resume_waiting(wire);
         self.deal_changes();
+        self.deal_frames();
         self.flush(wire);
         self.relieve_memory(wire);
         for index in self.gone.drain(..) {
@@ -397,7 +417,7 @@ impl Engine {
     fn next_turn(&mut self) -> Tick {
         let shard = &mut self.shard;
         let busy = !self.resume.is_empty() || !shard.errands.is_empty() || !shard.doubts.is_empty();
-        if busy || shard.tags.has_changes(shard.number) {
+        if busy || shard.tags.has_changes(shard.number) || shard.recorder.has_due() {
             return shard.now.tick;
         }
         let short = self.short_since.map(|since| since + SHORT_OF_MEMORY);
@@ -429,6 +449,7 @@ impl Engine {
                     self.apply(index, flow);
                     self.pump(index, wire);
                 }
+                Errand::Watch(peer) => self.watch_all(peer),
             }
         }
     }

@@ -136,6 +136,7 @@ pub(crate) struct RigSettings {
     pub(crate) max_connections: usize,
     pub(crate) max_subscriptions: usize,
     pub(crate) buffer_memory: usize,
+    pub(crate) trace_memory: usize,
     pub(crate) write_stall: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) frame_timeout: Duration,
@@ -166,6 +167,7 @@ impl Default for RigSettings {
             max_connections: 1_000,
             max_subscriptions: 1_000,
             buffer_memory: 16 * 1024 * 1024,
+            trace_memory: 1024 * 1024,
             write_stall: Duration::from_secs(30),
             idle_timeout: None,
             frame_timeout: Duration::from_secs(30),
@@ -200,6 +202,7 @@ impl Rig {
             tags.declare(TagName::parse(&tag.name).unwrap(), tag.declaration, now.wall).unwrap();
         }
         let listener = |acceptor: Box<dyn Acceptor>| Listener {
+            scheme: protocol.scheme,
             transport: protocol.transport,
             acceptor: acceptor.into(),
             grants: Grants::default(),
@@ -214,6 +217,7 @@ impl Rig {
             max_subscriptions: rig.max_subscriptions,
             max_udp_peers: RIG_UDP_PEERS,
             buffer_memory: rig.buffer_memory,
+            trace_memory: rig.trace_memory,
             write_stall: rig.write_stall,
             listeners: std::iter::once(first).chain(rig.more).map(listener).collect(),
             memory_probe: || 0,
@@ -459,6 +463,7 @@ impl Rig {
         assert!(timers.next().is_none() && flush.is_empty() && resume.is_empty() && starved.is_empty());
         assert!(shard.subscriptions.is_empty() && shard.drivers.iter().all(Option::is_none));
         assert!(udp_peers.is_empty() && shard.dials.next().is_none());
+        shard.recorder.assert_unused();
         assert_eq!((shard.buffers.taken_bytes(), shard.metrics.connections.value()), (0, 0));
         assert_eq!(shard.pending_writes.len(), 0, "every pending write was settled");
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::pending_writes::{Ticket, WriteOrder};
 use super::service::ServiceRow;
+use super::trace::{Frame, Side};
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::tags::value::Sample;
@@ -59,6 +60,17 @@ pub trait Session: Send {
     /// The conversation is over (or could not be begun); output is no longer taken. A session that dialled
     /// may arrange for its successor here, with [`Context::dial_at`].
     fn on_end(&mut self, _cx: &mut Context<'_>, _why: End) {}
+
+    /// A frame of what is followed. Only called between two replies and when there is room.
+    fn on_frame(&mut self, _cx: &mut Context<'_>, _frame: &Frame<'_>) -> Flow {
+        Flow::Continue
+    }
+
+    /// Drivers: the scheme of the protocol in which we ask here and the peer answers, for who reads the
+    /// frames.
+    fn asks_in(&self) -> Option<&'static str> {
+        None
+    }
 
     /// When [`on_deadline`](Self::on_deadline) is to be called. Asked after every call into the session.
     fn deadline(&self) -> Option<Tick> {
@@ -204,6 +216,10 @@ pub struct Protocol {
     /// Decode the frame at the front of the input, and encode it again; how long it was. `None` if there is
     /// none.
     pub recode: fn(&[u8], &mut Vec<u8>) -> Option<usize>,
+    /// What recorded bytes say, in words and on one line: mostly a frame, but it may be several, or a part.
+    pub words: fn(Side, &[u8]) -> String,
+    /// The port by which readers of captures know the protocol, if they do.
+    pub capture_port: Option<u16>,
 }
 
 /// How the listeners of a protocol are made: from the keys of a `[[listen]]` section that are its own.
@@ -238,6 +254,12 @@ pub struct Endpoint {
 pub trait Acceptor: Send + Sync {
     /// The session for a new peer.
     fn accept(&self, peer: SocketAddr) -> Box<dyn Session>;
+
+    /// The session for a new peer that came to the address `local` of ours: for a listener that stands for
+    /// many.
+    fn accept_at(&self, peer: SocketAddr, _local: SocketAddr) -> Box<dyn Session> {
+        self.accept(peer)
+    }
 
     /// The last words for a peer that is turned away.
     fn refuse(&self, refusal: &Refusal, out: &mut String);

@@ -2,6 +2,7 @@
 //! and what a session's call left to be done.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::dials::Dials;
 use super::pending_writes::{PendingWrites, Ticket, WriteOrder};
 use super::session::{Acceptor, ConnKey, Session, Transport};
 use super::system::SystemTags;
+use super::trace::Recorder;
 use crate::base::time::{Now, Tick};
 use crate::base::timers::Timers;
 use crate::metrics::Metrics;
@@ -29,6 +31,8 @@ pub struct Settings {
     pub max_udp_peers: usize,
     /// What all connections' buffers together may hold, in bytes.
     pub buffer_memory: usize,
+    /// What the flight recorder may hold, in bytes; 0 is none.
+    pub trace_memory: usize,
     /// How long a peer may take nothing of what it is owed.
     pub write_stall: Duration,
     /// The listeners, in the order of the configuration.
@@ -45,6 +49,8 @@ impl Settings {
 
 /// What the engine knows of a listener.
 pub struct Listener {
+    /// The scheme of its protocol, as frames that are recorded name it.
+    pub scheme: &'static str,
     /// What carries its protocol.
     pub transport: Transport,
     /// Meets its peers.
@@ -68,6 +74,8 @@ pub(super) enum Errand {
     Order(ConnKey, WriteOrder),
     /// Tell who asked what became of a write.
     Settled(ConnKey, Ticket, Result<(), Refusal>),
+    /// Record the connections with that peer.
+    Watch(SocketAddr),
 }
 
 /// Values that a lost source leaves behind, to turn uncertain; worked off in slices.
@@ -105,6 +113,7 @@ pub(super) struct Shard {
     pub(super) dials: Dials,
     /// Sessions without a peer that have no place yet.
     pub(super) homeless: Vec<Box<dyn Session>>,
+    pub(super) recorder: Recorder,
 }
 
 impl Shard {
@@ -179,6 +188,7 @@ impl Shard {
         for pattern in subscriber.into_iter().flat_map(|subscriber| subscriber.patterns) {
             self.end_subscription(key.index, pattern);
         }
+        self.recorder.unfollow_all(key.index);
         if let Some(source) = source {
             let holder = self.holder(key);
             if self.tags.speaks_for(source, holder) {

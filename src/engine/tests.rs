@@ -9,6 +9,7 @@ mod replies;
 mod subscriptions;
 mod system;
 mod times;
+mod traces;
 mod writes;
 
 use std::time::Duration;

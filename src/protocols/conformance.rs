@@ -5,7 +5,7 @@ use proptest::test_runner::TestRunner;
 
 use super::PROTOCOLS;
 use crate::engine::rig::{Rig, RigSettings};
-use crate::engine::{Protocol, Transport};
+use crate::engine::{Protocol, Side, Transport};
 
 /// Rounds of random input for each row.
 const CASES: u32 = 200;
@@ -204,10 +204,24 @@ fn an_idle_session_is_small() {
 }
 
 #[test]
+fn any_bytes_have_words_on_one_line() {
+    for row in PROTOCOLS {
+        try_out(row, any_input(row), |input| {
+            for side in [Side::Asks, Side::Answers] {
+                let words = (row.words)(side, &input);
+                prop_assert!(!words.contains(char::is_control), "{:?}", words);
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
 fn rows_are_complete() {
     for (place, row) in PROTOCOLS.iter().enumerate() {
         assert!(PROTOCOLS[..place].iter().all(|other| other.scheme != row.scheme), "{} twice", row.scheme);
-        assert!(!row.specimens.is_empty() && !row.summary.is_empty() && row.default_port != 0);
+        assert!(!row.specimens.is_empty() && !row.summary.is_empty());
+        assert!(row.default_port != 0 && row.capture_port != Some(0));
         assert!(super::by_scheme(row.scheme).is_some_and(|found| found.scheme == row.scheme));
     }
     assert!(super::by_scheme("lime").is_none());

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::base::log::one_line;
 use crate::base::section::Section;
 use crate::engine::{Acceptor, Consumed, Context, Flow, Listening, Protocol, Session, Transport};
 use crate::tags::Refusal;
@@ -23,7 +24,12 @@ pub const PROTOCOL: Protocol = Protocol {
         out.extend_from_slice(chunk);
         (!chunk.is_empty()).then_some(chunk.len())
     },
+    words: |_, bytes| one_line(String::from_utf8_lossy(bytes), MOST_WORDS_BYTES),
+    capture_port: None,
 };
+
+/// The longest text that is shown of recorded bytes.
+const MOST_WORDS_BYTES: usize = 1_024;
 
 const GREETING: &[u8] = b"Echo: ";
 

@@ -89,12 +89,21 @@ pub(super) struct Door {
     /// Somebody may be waiting: nobody was not the last answer.
     pub(super) waiting: bool,
     socket: TcpListener,
+    /// Where it is bound.
+    address: SocketAddr,
 }
 
 pub(super) enum Accepted {
-    Peer(TcpStream, SocketAddr),
+    Peer(Newcomer),
     Nobody,
     NotNow(io::Error),
+}
+
+pub(super) struct Newcomer {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// The address of ours that it came to.
+    pub(super) local: SocketAddr,
 }
 
 impl Door {
@@ -104,14 +113,18 @@ impl Door {
         registry: &Registry,
         token: Token,
     ) -> io::Result<Door> {
+        let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
-        Ok(Door { listener, waiting: false, socket })
+        Ok(Door { listener, waiting: false, socket, address })
     }
 
     pub(super) fn accept(&mut self) -> Accepted {
         match self.socket.accept() {
-            Ok((stream, peer)) => Accepted::Peer(stream, peer),
+            Ok((stream, peer)) => {
+                let local = self.local(&stream);
+                Accepted::Peer(Newcomer { stream, peer, local })
+            }
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::AGAIN) => {
                     self.waiting = false;
@@ -122,6 +135,16 @@ impl Door {
                 // Most likely descriptors ran out. A lasting error must not make the loop spin.
                 _ => Accepted::NotNow(error),
             },
+        }
+    }
+
+    /// Only a socket bound to all addresses has to ask which of them a peer came to.
+    fn local(&self, stream: &TcpStream) -> SocketAddr {
+        if self.address.ip().is_unspecified() {
+            // It fails where the peer is gone already, which the first read tells.
+            stream.local_addr().unwrap_or(self.address)
+        } else {
+            self.address
         }
     }
 }

@@ -7,7 +7,6 @@ mod signals;
 mod sockets;
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
@@ -20,7 +19,7 @@ pub use descriptors::{Descriptors, raise_descriptor_limit};
 pub use listen::{BoundSocket, KeepAlive, bind};
 
 use alarm::Alarm;
-use listen::{Accepted, Door};
+use listen::{Accepted, Door, Newcomer};
 use signals::Signals;
 use sockets::Sockets;
 
@@ -83,8 +82,10 @@ pub struct Reactor {
     clock: Clock,
     engine: Engine,
     sockets: Sockets,
-    /// Listening sockets; none from shutdown on.
+    /// Listening sockets, in the order of their numbers; none from shutdown on.
     doors: Vec<Door>,
+    /// Whether there may be somebody at some door: there may be thousands of doors.
+    somebody_waits: bool,
     signals: Signals,
     /// Only where milliseconds are too coarse.
     alarm: Option<Alarm>,
@@ -126,6 +127,7 @@ impl Reactor {
             engine,
             sockets,
             doors,
+            somebody_waits: false,
             signals,
             alarm: None,
             datagram,
@@ -175,6 +177,7 @@ impl Reactor {
                     Course::Stop => {
                         log::info!("stopping: {} connections are answered and closed", self.engine.len());
                         self.doors.clear();
+                        self.somebody_waits = false;
                         self.engine.stop(&mut self.sockets);
                         stop_by = Some(now.tick + self.shutdown_grace);
                     }
@@ -202,8 +205,7 @@ impl Reactor {
     /// How long to wait for events: until the next deadline of the engine or of our own.
     fn timeout(&self, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
         let may_accept = self.accept_again.is_none() || self.sockets.has_closed();
-        let somebody_waits = may_accept && self.doors.iter().any(|door| door.waiting);
-        if somebody_waits || self.sockets.have_datagrams() {
+        if (may_accept && self.somebody_waits) || self.sockets.have_datagrams() {
             return Some(Duration::ZERO);
         }
         let due = [Some(next), self.accept_again, stop_by].into_iter().flatten().min();
@@ -215,8 +217,9 @@ impl Reactor {
         if token >= FIRST_LISTENER {
             let listener = token - FIRST_LISTENER;
             self.sockets.on_datagrams(listener);
-            if let Some(door) = self.doors.iter_mut().find(|door| door.listener == listener) {
-                door.waiting = true;
+            if let Ok(place) = self.doors.binary_search_by_key(&listener, |door| door.listener) {
+                self.doors[place].waiting = true;
+                self.somebody_waits = true;
             }
         } else if event.token() == SIGNALS {
             self.signals.on_event();
@@ -243,16 +246,19 @@ impl Reactor {
             }
             self.accept_again = None;
         }
+        if !self.somebody_waits {
+            return;
+        }
         for place in 0..self.doors.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 if !self.doors[place].waiting {
                     break;
                 }
                 match self.doors[place].accept() {
-                    Accepted::Peer(stream, peer) => {
+                    Accepted::Peer(newcomer) => {
                         self.out_of_descriptors = false;
                         let listener = self.doors[place].listener;
-                        self.welcome(listener, stream, peer);
+                        self.welcome(listener, newcomer);
                     }
                     Accepted::Nobody => {}
                     Accepted::NotNow(error) => {
@@ -268,6 +274,7 @@ impl Reactor {
                 }
             }
         }
+        self.somebody_waits = self.doors.iter().any(|door| door.waiting);
     }
 
     /// Hand some of the datagrams that have come to the engine.
@@ -282,8 +289,9 @@ impl Reactor {
         self.datagram = datagram;
     }
 
-    fn welcome(&mut self, listener: usize, stream: mio::net::TcpStream, peer: SocketAddr) {
-        let Some(key) = self.engine.accept(listener, peer) else { return };
+    fn welcome(&mut self, listener: usize, newcomer: Newcomer) {
+        let Newcomer { stream, peer, local } = newcomer;
+        let Some(key) = self.engine.accept_at(listener, peer, local) else { return };
         match self.sockets.add(key, stream) {
             Ok(()) => self.engine.on_open(key),
             Err(error) => {

@@ -7,7 +7,7 @@ use super::checkers;
 use super::record::{Book, LinkId};
 use crate::base::time::Tick;
 use crate::engine::{
-    Acceptor, Change, Consumed, Context, End, Flow, HIGH_WATER_BYTES, Session, Ticket, WriteOrder,
+    Acceptor, Change, Consumed, Context, End, Flow, Frame, HIGH_WATER_BYTES, Session, Ticket, WriteOrder,
 };
 use crate::tags::Refusal;
 
@@ -141,6 +141,13 @@ impl Session for Watched {
 
     fn on_write_order(&mut self, cx: &mut Context<'_>, order: WriteOrder) -> Flow {
         self.inner.on_write_order(cx, order)
+    }
+
+    fn on_frame(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) -> Flow {
+        self.before("on_frame");
+        let flow = self.inner.on_frame(cx, frame);
+        self.look(cx);
+        flow
     }
 
     fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {

@@ -120,6 +120,7 @@ impl World {
             let protocol = by_scheme(scheme).expect("a protocol of the table");
             let acceptor = protocol.listener(Some(&units), &mut document.root());
             Listener {
+                scheme: protocol.scheme,
                 transport: protocol.transport,
                 acceptor: watched(acceptor, &self.book, host),
                 grants: Grants::default(),
@@ -135,6 +136,7 @@ impl World {
             max_subscriptions: plan.max_subscriptions,
             max_udp_peers: plan.max_udp_peers,
             buffer_memory: plan.buffer_memory,
+            trace_memory: 64 * 1024,
             write_stall: plan.write_stall,
             listeners: listeners.into(),
             memory_probe: || 0,

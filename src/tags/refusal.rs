@@ -51,6 +51,8 @@ pub enum Limit {
     Connections(usize),
     /// Writes that wait for devices
     PendingWrites(usize),
+    /// Traces at once, of all connections (`trace_memory`)
+    Traces(usize),
 }
 
 impl fmt::Display for Refusal {
@@ -85,6 +87,9 @@ impl fmt::Display for Limit {
                 write!(f, "connections: this server serves at most {most} (max_connections)")
             }
             Limit::PendingWrites(most) => write!(f, "pending writes: at most {most} wait for devices"),
+            Limit::Traces(most) => {
+                write!(f, "traces: this server follows at most {most} at once (trace_memory)")
+            }
         }
     }
 }

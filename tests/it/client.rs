@@ -32,7 +32,8 @@ const ERROR_TEXT_BYTES: usize = 120;
 /// How far the clocks of server and test, which are one clock, may seem apart by rounding.
 const CLOCK_SLACK_MS: i64 = 2;
 
-/// One connection. Updates are kept apart from replies, as they may come between any two of these.
+/// One connection. Updates, and frames of a trace, are kept apart from replies, as they may come between any
+/// two of these.
 pub struct Client {
     stream: BufReader<TcpStream>,
     replies: VecDeque<String>,
@@ -251,7 +252,7 @@ impl Client {
         assert_eq!(bytes.pop(), Some(b'\n'), "the stream ends inside a line: {:?}", lossy(&bytes));
         let line = String::from_utf8(bytes).expect("every line is UTF-8");
         match line.split(' ').next() {
-            Some("UPD") => {
+            Some("UPD" | "FRAME") => {
                 assert!(!self.in_reply, "an update inside a reply: {line:?}");
                 self.updates.push_back(line);
                 return true;

@@ -427,7 +427,8 @@ fn help_names_every_request() {
     let server = Server::start();
     let help = server.client().ask("HELP");
     for verb in [
-        "GET", "SET", "READ", "SUB", "UNSUB", "LIST", "HELLO", "AUTH", "TIME", "PING", "INFO", "HELP", "QUIT",
+        "GET", "SET", "READ", "SUB", "UNSUB", "LIST", "HELLO", "AUTH", "TIME", "PING", "INFO", "HELP",
+        "QUIT", "TRACE", "UNTRACE",
     ] {
         let about = help.iter().filter(|line| line.split([' ', ':']).nth(1) == Some(verb)).count();
         assert_eq!(about, 1, "{verb}: {help:?}");

@@ -36,5 +36,7 @@ mod modbus_units;
 mod poll;
 mod shutdown;
 mod simulate_command;
+mod simulate_modbus;
 mod tidy;
+mod trace;
 mod udp;

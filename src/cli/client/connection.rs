@@ -25,7 +25,7 @@ const MOST_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What a request asks for, as far as its `OK` line looks different.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(in crate::cli) enum Asked {
     /// `OK value quality time` of this tag.
     Sample(String),
     /// `OK n`, after n data lines.
@@ -39,7 +39,7 @@ pub(super) enum Asked {
 
 /// What became of a line on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(in crate::cli) enum Sent {
     /// Only blanks: it is not answered.
     Nothing,
     /// A request: one reply will come.
@@ -50,7 +50,7 @@ pub(super) enum Sent {
 
 /// What a received line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::cli) enum Kind {
     /// The end of a reply, which says `OK`.
     Done,
     /// The end of a reply, which says `ERR`.
@@ -63,28 +63,28 @@ pub(super) enum Kind {
 
 /// A received line.
 #[derive(Clone, Debug)]
-pub(super) struct Reply {
+pub(in crate::cli) struct Reply {
     /// Without its end.
-    pub(super) line: String,
-    pub(super) kind: Kind,
+    pub(in crate::cli) line: String,
+    pub(in crate::cli) kind: Kind,
     /// What an `OK` answers.
-    pub(super) asked: Asked,
+    pub(in crate::cli) asked: Asked,
 }
 
 /// The sending half of a connection.
-pub(super) struct Requests {
+pub(in crate::cli) struct Requests {
     stream: BufWriter<TcpStream>,
     asked: SyncSender<Asked>,
 }
 
 /// The receiving half of a connection.
-pub(super) struct Replies {
+pub(in crate::cli) struct Replies {
     stream: BufReader<TcpStream>,
     asked: Receiver<Asked>,
 }
 
 /// Connect. An error is for the operator to read, and says what to do.
-pub(super) fn open(address: &Address) -> Result<(Requests, Replies), String> {
+pub(in crate::cli) fn open(address: &Address) -> Result<(Requests, Replies), String> {
     let stream = dial(address)?;
     // Both fail only where the system does not know the option, and are only for comfort.
     let _ = stream.set_nodelay(true);
@@ -118,7 +118,7 @@ fn dial(address: &Address) -> Result<TcpStream, String> {
 }
 
 /// How a connection ended, for the operator.
-pub(super) fn lost(address: &Address, error: Option<&io::Error>) -> String {
+pub(in crate::cli) fn lost(address: &Address, error: Option<&io::Error>) -> String {
     match error {
         None => format!("the server at {address} closed the connection"),
         Some(error) => format!("the connection to {address} is lost: {error}"),
@@ -127,12 +127,12 @@ pub(super) fn lost(address: &Address, error: Option<&io::Error>) -> String {
 
 impl Requests {
     /// The server's end.
-    pub(super) fn peer(&self) -> io::Result<SocketAddr> {
+    pub(in crate::cli) fn peer(&self) -> io::Result<SocketAddr> {
         self.stream.get_ref().peer_addr()
     }
 
     /// Queue a line, given without its end; [`Requests::flush`] sends what is queued.
-    pub(super) fn send(&mut self, line: &[u8]) -> io::Result<Sent> {
+    pub(in crate::cli) fn send(&mut self, line: &[u8]) -> io::Result<Sent> {
         let (asked, sent) = match line::parse(line.strip_suffix(b"\r").unwrap_or(line)) {
             Ok(None) => return Ok(Sent::Nothing),
             Ok(Some(Request::Quit)) => (Asked::Text, Sent::Quit),
@@ -155,18 +155,18 @@ impl Requests {
     }
 
     /// Send what is queued.
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(in crate::cli) fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
     }
 
     /// There are no more requests. The server answers those that it got, and closes.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(in crate::cli) fn finish(&mut self) -> io::Result<()> {
         self.stream.flush()?;
         self.stream.get_ref().shutdown(Shutdown::Write)
     }
 
     /// End the connection in both directions: the receiving half reads its end.
-    pub(super) fn close(&self) {
+    pub(in crate::cli) fn close(&self) {
         // It fails only if it is closed already.
         let _ = self.stream.get_ref().shutdown(Shutdown::Both);
     }
@@ -174,7 +174,7 @@ impl Requests {
 
 impl Replies {
     /// The next line, or `None` at the connection's end. An unfinished last line is dropped.
-    pub(super) fn next(&mut self) -> io::Result<Option<Reply>> {
+    pub(in crate::cli) fn next(&mut self) -> io::Result<Option<Reply>> {
         let mut bytes = Vec::new();
         let count = (&mut self.stream).take(MOST_LINE_BYTES).read_until(b'\n', &mut bytes)?;
         if bytes.pop() != Some(b'\n') {
@@ -199,12 +199,12 @@ impl Replies {
     }
 
     /// Whether the next line is here already, so that [`Replies::next`] will not wait.
-    pub(super) fn has_next(&self) -> bool {
+    pub(in crate::cli) fn has_next(&self) -> bool {
         self.stream.buffer().contains(&b'\n')
     }
 
     /// How many requests have no reply. Only at the end: they are forgotten.
-    pub(super) fn unanswered(&self) -> usize {
+    pub(in crate::cli) fn unanswered(&self) -> usize {
         self.asked.try_iter().count()
     }
 }

@@ -4,7 +4,7 @@
 //! all modes speak through, `output` how lines are shown.
 
 mod completion;
-mod connection;
+pub(super) mod connection;
 mod output;
 mod prompt;
 mod screen;

@@ -9,6 +9,9 @@ use crate::tags::value::{Input, Value, write_text, write_value};
 /// Lines that are written at once, if so many have come.
 const MOST_WAITING_BYTES: usize = 64 * 1024;
 
+/// What the line of a frame may have besides.
+const FRAME_KEYS: [&str; 5] = ["skipped", "via", "from", "to", "conn"];
+
 /// The form of the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -135,6 +138,18 @@ fn put_known(reply: &Reply, verb: &str, rest: &str, object: &mut Object<'_>) -> 
             object.text("access", access);
             object.text("source", source);
         }
+        ("FRAME", _) => {
+            let Some([time, device, direction, bytes]) = fields(rest) else { return false };
+            object.integer("time", time);
+            object.text("device", device);
+            object.text("direction", direction);
+            object.text("bytes", bytes);
+            for (key, value) in rest.split(' ').filter_map(|field| field.split_once('=')) {
+                if FRAME_KEYS.contains(&key) {
+                    object.integer(key, value);
+                }
+            }
+        }
         ("INFO", _) => {
             let Some((key, value)) = rest.split_once(' ') else { return false };
             object.text("key", key);
@@ -232,6 +247,12 @@ mod tests {
             "TAG a/b float rw press3",
             r#"{"reply":"TAG","tag":"a/b","type":"float","access":"rw","source":"press3"}"#,
         );
+        check(
+            "FRAME 5 press3 in 0102",
+            r#"{"reply":"FRAME","time":5,"device":"press3","direction":"in","bytes":"0102"}"#,
+        );
+        let frame = r#"{"reply":"FRAME","time":5,"device":"a","direction":"out","bytes":"00","skipped":3,"#;
+        check("FRAME 5 a out 00 skipped=3 from=[::1]:5", &format!(r#"{frame}"from":"[::1]:5"}}"#));
         check("INFO tags 12", r#"{"reply":"INFO","key":"tags","value":12}"#);
         check("INFO name my plant", r#"{"reply":"INFO","key":"name","value":"my plant"}"#);
         check("INFO version 0.1.0", r#"{"reply":"INFO","key":"version","value":"0.1.0"}"#);

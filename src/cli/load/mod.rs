@@ -1,5 +1,5 @@
-//! What load is made with, whatever its kind: an engine whose connections are all ours, the reactor that runs
-//! it, and what its sessions measure and read with.
+//! What load is made with, whatever its kind: an engine whose peers are servers under load, the reactor that
+//! runs it, and what its sessions measure and read with.
 
 mod latency;
 mod reach;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::Now;
-use crate::engine::{Endpoint, Engine, Settings, Transport};
-use crate::reactor::{Clock, Course, Reactor};
+use crate::engine::{Endpoint, Engine, Listener, Settings, Transport};
+use crate::reactor::{BoundSocket, Clock, Course, Reactor};
 use crate::tags::{TagSettings, Tags};
 
 pub(super) use latency::{Latency, Percentiles};
@@ -45,14 +45,20 @@ pub(super) fn endpoint(server: SocketAddr, number: usize) -> Endpoint {
 
 /// An engine that nobody can connect to: its sessions are those that it dials.
 pub(super) fn engine(now: Now) -> Engine {
+    serving_engine(now, Vec::new(), 0)
+}
+
+/// An engine to which others connect, so many at once.
+pub(super) fn serving_engine(now: Now, listeners: Vec<Listener>, max_connections: usize) -> Engine {
     let settings = Settings {
         name: "load".to_owned(),
-        max_connections: 0,
+        max_connections,
         max_subscriptions: 0,
         max_udp_peers: 1,
         buffer_memory: BUFFER_MEMORY_BYTES,
+        trace_memory: 0,
         write_stall: WRITE_STALL,
-        listeners: Vec::new(),
+        listeners,
         memory_probe: || 0,
     };
     let tags = Tags::new(TagSettings::default(), Vec::new(), 1);
@@ -67,4 +73,15 @@ pub(super) fn run(
     conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
 ) -> io::Result<()> {
     Reactor::new(engine, clock, Vec::new(), CLOSE_WITHIN)?.with_fine_deadlines()?.conduct(conduct)
+}
+
+/// The same for an engine to which others connect at these sockets. Deadlines are as coarse as a server's, so
+/// that those of a millisecond are one turn.
+pub(super) fn serve(
+    engine: Engine,
+    clock: Clock,
+    sockets: Vec<BoundSocket>,
+    conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
+) -> io::Result<()> {
+    Reactor::new(engine, clock, sockets, CLOSE_WITHIN)?.conduct(conduct)
 }

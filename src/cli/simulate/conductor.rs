@@ -64,7 +64,7 @@ impl Conductor {
                 self.until = now;
             }
         }
-        let shown = self.progress.as_mut().map_or(Tick::NEVER, |progress| progress.show(&self.run, now));
+        let shown = self.show(now);
         let mut again = self.until;
         loop {
             let before = self.phase;
@@ -88,6 +88,17 @@ impl Conductor {
                 return Course::GoOn(again.min(self.until).min(shown));
             }
         }
+    }
+
+    fn show(&mut self, now: Tick) -> Tick {
+        let (Some(progress), Run { counts, schedule, .. }) = (&mut self.progress, &*self.run) else {
+            return Tick::NEVER;
+        };
+        let confirmed = counts.confirmed.value();
+        progress.show(now, now - schedule.begin(), confirmed, |rate| {
+            let (online, errors) = (counts.online.value(), counts.errors.value());
+            format!("{online} devices, {rate} values/s, {confirmed} confirmed, {errors} errors")
+        })
     }
 
     fn enter(&mut self, phase: Phase, until: Tick) {

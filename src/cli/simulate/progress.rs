@@ -7,7 +7,6 @@ use std::fmt;
 use std::io::{IsTerminal, Write, stderr};
 use std::time::Duration;
 
-use super::run::Run;
 use crate::base::time::Tick;
 
 const PERIOD: Duration = Duration::from_millis(200);
@@ -17,7 +16,7 @@ pub(super) struct Progress {
     /// That of the run; zero where it has no end.
     span: Duration,
     due: Tick,
-    /// Values confirmed, and when they were counted last: for the rate.
+    /// What is counted, and when it was looked at last: for the rate.
     before: (u64, Tick),
     rate: u64,
 }
@@ -29,24 +28,24 @@ impl Progress {
         stderr().is_terminal().then_some(progress)
     }
 
-    /// Says when to show it again.
-    pub(super) fn show(&mut self, run: &Run, now: Tick) -> Tick {
+    /// Show `line` of how many a second are added to `count`; so much of the run's span is over. Says when to
+    /// show it again.
+    pub(super) fn show(
+        &mut self,
+        now: Tick,
+        passed: Duration,
+        count: u64,
+        line: impl FnOnce(u64) -> String,
+    ) -> Tick {
         if now < self.due {
             return self.due;
         }
-        let confirmed = run.counts.confirmed.value();
-        let passed = now - self.before.1;
-        if passed >= Duration::from_secs(1) {
-            self.rate = ((confirmed - self.before.0) as f64 / passed.as_secs_f64()) as u64;
-            self.before = (confirmed, now);
+        let since = now - self.before.1;
+        if since >= Duration::from_secs(1) {
+            self.rate = ((count - self.before.0) as f64 / since.as_secs_f64()) as u64;
+            self.before = (count, now);
         }
-        draw(format_args!(
-            "{}{} devices, {} values/s, {confirmed} confirmed, {} errors",
-            bar(now - run.schedule.begin(), self.span),
-            run.counts.online.value(),
-            self.rate,
-            run.counts.errors.value(),
-        ));
+        draw(format_args!("{}{}", bar(passed, self.span), line(self.rate)));
         self.due = now + PERIOD;
         self.due
     }

@@ -3,12 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::figures::{LATE_US, Outcome, object, per_second, text, texts};
 use super::run::{Run, Verdict};
 use crate::cli::load::Percentiles;
-use crate::tags::value::Value;
-
-/// Reports that are sent later than this say more of this machine than of the server.
-const LATE_US: u64 = 5_000;
 
 /// The figures of a run that is over. What they mean is said where they are counted.
 pub(super) struct Summary {
@@ -68,8 +65,13 @@ impl Summary {
         }
     }
 
-    /// What must not be, one line each; nothing where all is well.
-    pub(super) fn complaints(&self) -> Vec<String> {
+    fn per_second(&self, count: u64) -> u64 {
+        per_second(count, self.duration)
+    }
+}
+
+impl Outcome for Summary {
+    fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
         match &self.verdict {
             Verdict::Known if self.lost > 0 => {
@@ -94,15 +96,7 @@ impl Summary {
         complaints
     }
 
-    fn per_second(&self, count: u64) -> u64 {
-        let seconds = self.duration.as_secs_f64();
-        if seconds > 0.0 { (count as f64 / seconds).round() as u64 } else { 0 }
-    }
-
-    /// One JSON object, in one line.
-    pub(super) fn json(&self) -> String {
-        // The values' printer writes text as JSON does.
-        let text = |text: &str| Value::Text(text.into()).to_string();
+    fn json(&self) -> String {
         let Percentiles { p50_us, p99_us, p999_us, max_us } = self.latency;
         let fields: [(&str, String); 24] = [
             ("url", text(&self.url)),
@@ -128,13 +122,9 @@ impl Summary {
             ("max_us", max_us.to_string()),
             ("late_p99_us", self.lateness.p99_us.to_string()),
             ("duration_s", format!("{:.3}", self.duration.as_secs_f64())),
-            ("complaints", {
-                let complaints: Vec<_> = self.complaints().iter().map(|line| text(line)).collect();
-                format!("[{}]", complaints.join(","))
-            }),
+            ("complaints", texts(&self.complaints())),
         ];
-        let fields: Vec<_> = fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
-        format!("{{{}}}", fields.join(","))
+        object(&fields)
     }
 }
 

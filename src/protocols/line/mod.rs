@@ -6,6 +6,7 @@
 
 mod datagrams;
 mod fault;
+mod frames;
 mod listing;
 mod request;
 #[cfg(test)]
@@ -15,10 +16,12 @@ use std::fmt::{self, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::base::log::one_line;
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::engine::{
-    Acceptor, Change, Consumed, Context, End, Flow, Listening, Protocol, Session, Ticket, Transport, Written,
+    Acceptor, Change, Consumed, Context, End, Flow, Frame, Listening, Protocol, Session, Side, Ticket,
+    Transport, Written,
 };
 use crate::tags::Refusal;
 use crate::tags::name::Pattern;
@@ -28,6 +31,7 @@ pub use fault::{Code, Fault};
 pub use request::{Request, Set, VERBS, Verb, next_field, parse};
 
 use listing::{Listing, What};
+use request::is_login;
 
 /// The row of the table.
 pub const PROTOCOL: Protocol = Protocol {
@@ -44,6 +48,7 @@ pub const PROTOCOL: Protocol = Protocol {
         b"SET a/b \"off \\\"line\\\" \\u00e9\" uncertain 1763798401123\nSET a/b null bad\nSET a/n -7 5\n",
         b"SUB a/#\nSET a/b true\nREAD +/b\nLIST #\nUNSUB a/#\nUNSUB a/#\n",
         b"ping  as it stands \n\n \t\nTIME\nINFO\nHELP\nAUTH u s\nNOPE\n\xff\nSET a/b warm\nGET a//b\n",
+        b"TRACE press3 detail=yes\nTRACE [::1]:5000\nUNTRACE press3\nUNTRACE press3\nTRACE a/b\n",
         b"PING\nQUIT\nPING\n",
     ],
     recode: |input, out| {
@@ -51,6 +56,8 @@ pub const PROTOCOL: Protocol = Protocol {
         recode_line(&input[..end], out);
         Some(end + 1)
     },
+    words,
+    capture_port: None,
 };
 
 /// The row of the table for datagrams.
@@ -72,7 +79,15 @@ pub const DATAGRAM_PROTOCOL: Protocol = Protocol {
         recode_line(&input[..end], out);
         (!input.is_empty()).then_some(input.len().min(end + 1))
     },
+    words,
+    capture_port: None,
 };
+
+/// Lines are words already.
+fn words(_: Side, bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    one_line(text.trim_end_matches(['\r', '\n']), MOST_WORDS_BYTES)
+}
 
 fn recode_line(line: &[u8], out: &mut Vec<u8>) {
     match parse(without_cr(line)) {
@@ -90,6 +105,8 @@ const LARGEST_MAX_LINE: i64 = 16 * 1024;
 const REPLY_FRAME_BYTES: usize = 2 * 1024;
 /// A byte of text may be printed as `\u001f`.
 const LONGEST_ESCAPE_BYTES: usize = 6;
+/// The longest text that is shown of recorded bytes.
+const MOST_WORDS_BYTES: usize = 1_024;
 
 struct LineListener {
     max_line: usize,
@@ -169,6 +186,11 @@ impl Session for Line {
         Flow::Continue
     }
 
+    fn on_frame(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) -> Flow {
+        frames::put(cx, frame);
+        Flow::Continue
+    }
+
     fn on_write_done(&mut self, cx: &mut Context<'_>, _ticket: Ticket, result: Result<(), Refusal>) -> Flow {
         match result {
             Ok(()) => cx.put(b"OK\n"),
@@ -213,6 +235,9 @@ impl Line {
             Ok(None) => return Flow::Continue,
             Ok(Some(request)) => request,
             Err(fault) => {
+                if is_login(line) {
+                    cx.keep_secret();
+                }
                 cx.count_request();
                 put_fault(cx, &fault);
                 return Flow::Continue;
@@ -269,11 +294,25 @@ impl Line {
                 self.on_heard(cx);
                 cx.put(b"OK lumina 1\n");
             }
-            Request::Auth => return Err(Fault::new(Code::Denied, "this server has no users")),
+            Request::Auth => {
+                // Whoever follows this connection's frames would read the secret.
+                cx.keep_secret();
+                return Err(Fault::new(Code::Denied, "this server has no users"));
+            }
             Request::Time => put_line(cx, format_args!("OK {}", cx.now().wall.0)),
             Request::Ping("") => cx.put(b"OK\n"),
             Request::Ping(text) => put_line(cx, format_args!("OK {text}")),
             Request::Info => put_info(cx),
+            Request::Trace(traced, is_detailed) => {
+                cx.follow(traced, is_detailed).map_err(|refusal| Fault::from(&refusal))?;
+                cx.put(b"OK\n");
+            }
+            Request::Untrace(traced) => {
+                if !cx.unfollow(traced) {
+                    return Err(Fault::new(Code::NotFound, "no such trace"));
+                }
+                cx.put(b"OK\n");
+            }
             Request::Help => {
                 for verb in VERBS {
                     put_line(cx, format_args!("HELP {}: {}", verb.full_usage(), verb.summary));

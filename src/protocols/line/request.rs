@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fault::{Code, Fault, clipped, quoted};
 use crate::base::section::parse_duration;
 use crate::base::time::Timestamp;
-use crate::engine::Transport;
+use crate::engine::{Traced, Transport};
 use crate::tags::name::{DeviceName, Pattern, TagName};
 use crate::tags::value::{Input, Quality, ValueError, write_value};
 
@@ -36,6 +36,10 @@ pub enum Request<'a> {
     Ping(&'a str),
     /// Figures about the server.
     Info,
+    /// Follow the frames of a device or of a connection; with all that is known of them?
+    Trace(Traced<'a>, bool),
+    /// End that.
+    Untrace(Traced<'a>),
     /// The requests there are.
     Help,
     /// Close.
@@ -164,6 +168,22 @@ pub const VERBS: &[Verb] = &[
         parse: |_| Ok(Request::Info),
     },
     Verb {
+        name: "TRACE",
+        usage: "device [detail=yes]",
+        summary: "follow the frames of a device, or of the connection with that peer",
+        stream_only: true,
+        fields: (1, 2),
+        parse: parse_trace,
+    },
+    Verb {
+        name: "UNTRACE",
+        usage: "device",
+        summary: "end that",
+        stream_only: true,
+        fields: (1, 1),
+        parse: |fields| Ok(Request::Untrace(traced(fields.at(0))?)),
+    },
+    Verb {
         name: "HELP",
         usage: "",
         summary: "this list",
@@ -275,12 +295,31 @@ pub(super) fn parse_on(transport: Transport, line: &[u8]) -> Result<Option<Reque
     (verb.parse)(&fields).map(Some)
 }
 
+/// Whether a line, which may be wrong otherwise, is to log somebody in.
+pub(super) fn is_login(line: &[u8]) -> bool {
+    let blanks = line.iter().take_while(|byte| is_blank(byte)).count();
+    line[blanks..].get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"))
+}
+
 fn tag_name(field: &str) -> Result<TagName<'_>, Fault> {
     TagName::parse(field).map_err(|error| Fault::new(Code::BadName, error.to_string()))
 }
 
 fn pattern(field: &str) -> Result<Pattern<'_>, Fault> {
     Pattern::parse(field).map_err(|error| Fault::new(Code::BadName, error.to_string()))
+}
+
+fn traced(field: &str) -> Result<Traced<'_>, Fault> {
+    Traced::parse(field).map_err(|error| Fault::new(Code::BadName, error.to_string()))
+}
+
+fn parse_trace<'a>(fields: &Fields<'a>) -> Result<Request<'a>, Fault> {
+    let is_detailed = match fields.get(1) {
+        None | Some("detail=no") => false,
+        Some("detail=yes") => true,
+        Some(_) => return Err(Fault::new(Code::BadRequest, "usage: TRACE device [detail=yes]")),
+    };
+    Ok(Request::Trace(traced(fields.at(0))?, is_detailed))
 }
 
 fn parse_hello<'a>(fields: &Fields<'a>) -> Result<Request<'a>, Fault> {
@@ -362,6 +401,9 @@ impl fmt::Display for Request<'_> {
             Request::Ping("") => f.write_str("PING"),
             Request::Ping(text) => write!(f, "PING {text}"),
             Request::Info => f.write_str("INFO"),
+            Request::Trace(traced, false) => write!(f, "TRACE {traced}"),
+            Request::Trace(traced, true) => write!(f, "TRACE {traced} detail=yes"),
+            Request::Untrace(traced) => write!(f, "UNTRACE {traced}"),
             Request::Help => f.write_str("HELP"),
             Request::Quit => f.write_str("QUIT"),
         }

@@ -47,6 +47,10 @@ fn requests() {
     check("PING", "PING");
     check("PING a", "PING a");
     check("INFO", "INFO");
+    check("TRACE press3", "TRACE press3");
+    check("trace 10.0.0.7:49152 detail=no", "TRACE 10.0.0.7:49152");
+    check("TRACE [::1]:80 detail=yes", "TRACE [::1]:80 detail=yes");
+    check("UNTRACE press3", "UNTRACE press3");
     check("HELP", "HELP");
     check("QUIT", "QUIT");
 }
@@ -96,6 +100,8 @@ fn numbers_of_fields() {
             "GET" | "READ" | "SUB" | "UNSUB" | "LIST" => (1, 1),
             "HELLO" => (1, 2),
             "AUTH" => (2, 2),
+            // What may follow is an option, and `a` is none.
+            "TRACE" | "UNTRACE" => (1, 1),
             "PING" => (0, 9),
             _ => (0, 0),
         };
@@ -136,6 +142,9 @@ fn checks_come_in_order() {
     check("HELLO a/b soon", "ERR bad-name a device name is one level, without '/' and '$'");
     check("HELLO a soon", "ERR bad-value 'soon' is not a timeout such as 10s or 500ms");
     check("HELLO a 0s", "ERR bad-value '0s' is not a timeout such as 10s or 500ms");
+    check("TRACE a/b", "ERR bad-name a device name is one level, without '/' and '$'");
+    check("TRACE a detail", "ERR bad-request usage: TRACE device [detail=yes]");
+    check("UNTRACE [::1]", "ERR bad-name '[' cannot stand in a name");
     check("READ a/#/b", "ERR bad-name '+' stands for a whole level, '#' for the last levels of a pattern");
     check("GET ", "ERR bad-request usage: GET tag");
     let name = "a".repeat(256);
@@ -159,7 +168,7 @@ fn datagrams_take_what_stands_for_itself() {
                 true
             }
         };
-        let stream_only = ["SUB", "UNSUB", "HELLO", "AUTH", "QUIT"].contains(&verb.name);
+        let stream_only = ["SUB", "UNSUB", "HELLO", "AUTH", "TRACE", "UNTRACE", "QUIT"].contains(&verb.name);
         assert_eq!(refused, stream_only, "{line}");
         // Where it cannot be asked at all, the number of fields does not matter.
         let code = parse_on(Transport::Datagram, format!("{line} a a a a a").as_bytes()).err();
@@ -198,6 +207,7 @@ fn refusals_have_their_codes() {
         Limit::Text(usize::MAX),
         Limit::Subscriptions(usize::MAX),
         Limit::Connections(usize::MAX),
+        Limit::Traces(usize::MAX),
         Limit::PendingWrites(usize::MAX),
     ];
     for limit in limits {

@@ -21,6 +21,7 @@ pub mod rtu;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use address::{Address, Area};
 pub use convert::{Conversion, Order, Type};

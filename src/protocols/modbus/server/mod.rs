@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::address::Area;
 use super::pdu::{Exception, Pdu};
-use super::{mbap, rtu};
+use super::{mbap, rtu, words};
 use crate::base::section::Section;
 use crate::base::time::{Tick, Timestamp};
 use crate::engine::{
@@ -55,6 +55,8 @@ pub const PROTOCOL: Protocol = Protocol {
           \0\x0a\0\0\0\x06\x01\x04\0\0\0\0\0\x0b\0\0\0\x06\x01\x02\xff\xff\0\x02\0\x0c\0\0\0\x01",
     ],
     recode: recode_mbap,
+    words: words::of_mbap,
+    capture_port: Some(502),
 };
 
 /// The row of the table for datagrams: one frame each.
@@ -72,6 +74,8 @@ pub const DATAGRAM_PROTOCOL: Protocol = Protocol {
         b"\0\x02\0\0\0\x06\x01\x03\0\0\0\x02",
     ],
     recode: recode_mbap,
+    words: words::of_mbap,
+    capture_port: Some(502),
 };
 
 /// The row of the table for serial converters.
@@ -100,6 +104,9 @@ pub const RTU_PROTOCOL: Protocol = Protocol {
             Some(frame.bytes())
         }
     },
+    words: words::of_rtu,
+    // What comes to 502 is taken for frames of Modbus TCP.
+    capture_port: None,
 };
 
 /// A master sends its frame in one go.
