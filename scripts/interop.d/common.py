@@ -130,11 +130,15 @@ def equal(got, want, what="got"):
         raise AssertionError(f"{what}: {got!r}, wanted {want!r}")
 
 
+# Of what is said of a failure.
+MOST_CHARS = 2000
+
+
 class Suite:
     """The cases of one client. Each gives a line; at the end it is known whether all were fine."""
 
-    def __init__(self, client):
-        self._client = client
+    def __init__(self, client, width=10):
+        self._client = f"{client:<{width}}"
         self._failed = 0
         self._done = 0
 
@@ -146,17 +150,20 @@ class Suite:
             yield
         except Exception as fault:  # whatever the client's library raises
             self._failed += 1
-            self._say("FAIL", transport, what)
-            where = traceback.extract_tb(fault.__traceback__)[1:]
-            for frame in where[:1]:
-                print(f"      line {frame.lineno}: {frame.line}")
-            print(f"      {type(fault).__name__}: {fault}", flush=True)
+            where = traceback.extract_tb(fault.__traceback__)[1:][:1]
+            said = [f"      line {frame.lineno}: {frame.line}" for frame in where]
+            self._say("FAIL", transport, what, *said, f"      {type(fault).__name__}: {fault}"[:MOST_CHARS])
         else:
             self._say("ok", transport, what)
 
-    def _say(self, outcome, transport, what):
-        print(f"{outcome:<5} {self._client:<10} {transport:<4} {what}", flush=True)
+    def _say(self, outcome, transport, what, *more):
+        # In one piece, for others may have something to say as well.
+        print("\n".join([f"{outcome:<5} {self._client} {transport:<4} {what}", *more]) + "\n", end="", flush=True)
+
+    def is_fine(self):
+        """There were cases, and none failed."""
+        return self._done > 0 and self._failed == 0
 
     def end(self):
         """Leave the program: with 1 if any case failed, or if there was none."""
-        sys.exit(1 if self._failed or not self._done else 0)
+        sys.exit(0 if self.is_fine() else 1)

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal};
 
-use crate::server::{DEADLINE, Folder, Outcome, lines_of, run, until, wait};
+use crate::client::Client;
+use crate::server::{DEADLINE, Folder, Outcome, Server, lines_of, run, until, wait};
 
 /// Slaves until they are interrupted.
 struct Slaves {
@@ -252,6 +253,34 @@ fn slaves_are_ports_or_units() {
     }
     check_signals(&mut slaves.master(2), 3, 250);
     assert_eq!(line.ask(248, &read(3, 0, 1)), [0x83, 10]);
+}
+
+/// A slave and its poller are two commands.
+#[test]
+fn a_server_polls_them_with_the_configuration() {
+    let folder = Folder::new();
+    let file = folder.path.join("plant.toml");
+    let file = file.to_str().expect("UTF-8");
+    let options = ["--interval", "100", "--name", "hall", "--tags", "8", "--timeout", "500ms"];
+    let args = [&["--devices", "10", "--silent", "10%", "--configuration", file][..], &options].concat();
+    let slaves = Slaves::start(&args);
+    let checked = run(&folder, &["check", "--config", file]);
+    assert_eq!((checked.code, &*checked.stderr), (Some(0), ""), "{}", checked.stdout);
+
+    let server = Server::with(&std::fs::read_to_string(file).expect("the configuration is written"));
+    let mut client = server.client();
+    let is_polled = |slave: &u64, client: &mut Client| {
+        let want = format!("OK {} good ", register(*slave, 4, 7, 0));
+        client.ask_one(&format!("GET hall-{slave:05}/setpoint7")).starts_with(&want)
+    };
+    let count = |client: &mut Client| (1..=10).filter(|slave| is_polled(slave, client)).count();
+    until("all but the silent one are polled", || count(&mut client) == 9);
+    let slave = (1..=10).find(|slave| is_polled(slave, &mut client)).expect("nine are polled");
+    assert_eq!(client.ask_one(&format!("SET hall-{slave:05}/setpoint7 77")), "OK");
+    assert_eq!(slaves.master(slave as u32).registers(1, 3, 7, 1), [77]);
+    until("it is read back", || {
+        client.ask_one(&format!("GET hall-{slave:05}/setpoint7")).starts_with("OK 77 good ")
+    });
 }
 
 #[test]

@@ -265,6 +265,10 @@ impl Device {
         self.settle_read(read, now);
     }
 
+    fn count_quarantined(&self) {
+        self.figures.quarantined.set(self.quarantine.bad().count() as u64);
+    }
+
     /// A read was not answered in time. It is sent again if it may be; otherwise its tags are in doubt.
     pub(super) fn on_read_unanswered(&mut self, cx: &mut Context<'_>, mut read: Read, was_probe: bool) {
         self.round_trip.on_timeout();

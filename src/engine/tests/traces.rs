@@ -289,7 +289,11 @@ fn drivers_record_their_devices() {
     let mut rig = Rig::new("line");
     let reader = rig.connect();
     for (shared, port) in [(false, 502), (true, 503)] {
-        let to = Endpoint { address: SocketAddr::from(([10, 0, 0, 9], port)), from: None };
+        let to = Endpoint {
+            address: SocketAddr::from(([10, 0, 0, 9], port)),
+            from: None,
+            transport: Transport::Stream,
+        };
         rig.engine.dial_at(Tick::from_micros(0), to, Box::new(Driver { shared }));
     }
     rig.settle();

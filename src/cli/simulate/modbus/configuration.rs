@@ -8,14 +8,12 @@ use std::time::Duration;
 use super::signals::Signal;
 use super::spread::Places;
 use crate::protocols::modbus::server::PROTOCOL;
+use crate::tags::TagSettings;
 
 /// How such a file begins; another one is not written over.
 const MARK: &str = "# Written by lumina simulate";
-/// Tags that a server has room for if it is told nothing, and what a device has of its own, with room to
-/// spare.
-const DEFAULT_MAX_TAGS: usize = 100_000;
-const TAGS_OF_DEVICE: usize = 32;
-const MOST_MAX_TAGS: usize = 16_000_000;
+/// Tags that a server has room for besides the devices', for whoever wants some.
+const SPARE_TAGS: usize = 1_000;
 
 /// What is polled.
 pub(super) struct Polling<'a> {
@@ -55,9 +53,9 @@ fn put(out: &mut String, polling: &Polling<'_>, places: &Places) -> std::fmt::Re
     let Polling { name, tags, rate, timeout } = polling;
     let slaves = places.slaves();
     writeln!(out, "{MARK} --protocol modbus: polls its {slaves} slaves, {tags} registers each.")?;
-    let all_tags = slaves as usize * (usize::from(*tags) + TAGS_OF_DEVICE);
-    if all_tags > DEFAULT_MAX_TAGS {
-        writeln!(out, "\n[server]\nmax_tags = {}", all_tags.min(MOST_MAX_TAGS))?;
+    let all_tags = slaves as usize * usize::from(*tags) + SPARE_TAGS;
+    if all_tags > TagSettings::default().max_tags {
+        writeln!(out, "\n[server]\nmax_tags = {all_tags}")?;
     }
     writeln!(out, "\n[[template]]\nname = \"{name}\"")?;
     for address in 0..*tags {
@@ -121,6 +119,6 @@ mod tests {
         let text = written(5_000, 20);
         let document = Document::parse("f", &text);
         let server = document.root().table("server").expect("more tags than by default");
-        assert_eq!(server.integer("max_tags", 1..=1_000_000), Some(260_000));
+        assert_eq!(server.integer("max_tags", 1..=1_000_000), Some(101_000));
     }
 }

@@ -109,10 +109,7 @@ pub(super) fn choose(
     shares: &[f64; FAULTS.len()],
 ) -> Result<Vec<Option<Fault>>, String> {
     let mut order: Vec<usize> = (0..slaves).collect();
-    let mut random = Random::of(seed, CHOICE);
-    for last in (1..slaves).rev() {
-        order.swap(last, random.below(last + 1));
-    }
+    Random::of(seed, CHOICE).shuffle(&mut order);
     let mut chosen = vec![None; slaves];
     let mut next = order.into_iter();
     for (fault, share) in FAULTS.into_iter().zip(shares) {

@@ -303,6 +303,18 @@ fn what_is_kept_apart_stays_so_when_it_is_halved() {
     );
 }
 
+/// Its block has those addresses, but of another area, or it is read at another rate.
+#[test]
+fn what_another_area_or_group_has_at_the_same_addresses_keeps_its_request() {
+    let input = |start| Point { area: Area::Input, ..holding(0, start, 1) };
+    let points = [input(0), input(9), holding(0, 2, 1), holding(0, 8, 1), holding(1, 3, 4)];
+    let mut plant = Plant::of(&points, Unit::default());
+    assert_eq!(plant.scans(2), ["0-9 2-8", "0-9 2-8"]);
+    let slow: Vec<Block> = plant.quarantine.on_scan(1).collect();
+    assert_eq!(plant.points_of(slow.into_iter()), [4]);
+    assert_eq!(plant.polled(), [0, 1, 2, 3]);
+}
+
 #[test]
 fn bad_places_are_tried_again_after_ten_seconds_doubling_to_ten_minutes() {
     let mut plant = Plant::new(&registers(0..2), Unit::without(&[1]));
