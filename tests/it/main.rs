@@ -8,6 +8,7 @@ mod client;
 mod modbus;
 mod script;
 mod server;
+mod slave;
 mod terminal;
 
 mod client_command;
@@ -33,6 +34,7 @@ mod modbus_protocol;
 mod modbus_proxy;
 mod modbus_quality;
 mod modbus_units;
+mod poll;
 mod shutdown;
 mod simulate_command;
 mod simulate_modbus;

@@ -255,3 +255,43 @@ fn a_device_that_is_paused_before_it_was_reached_says_so() {
     assert_eq!(bench.figure("m", "state"), "disabled");
     bench.wind_up();
 }
+
+/// A peer that takes nothing: what was not taken is forgotten with the connection.
+#[test]
+fn a_device_that_takes_nothing_is_connected_to_again() {
+    let mut bench = Bench::new(&plain(""));
+    let conn = bench.accept();
+    bench.answer();
+    bench.rig.shut_window(conn);
+    let mut waited = 0;
+    while !bench.is_closed(conn) {
+        bench.advance(millis(100));
+        waited += 100;
+        assert!(waited < 10_000, "never closed");
+    }
+    bench.check("m/a", "1010 uncertain");
+    bench.accept();
+    let asked = bench.next();
+    bench.reply(&asked, &orderly(&asked));
+    bench.check("m/a", "1010 good");
+    assert_eq!(bench.asked(), []);
+    bench.wind_up();
+}
+
+/// Ids go round; those given out of late are late, the others never were.
+#[test]
+fn transaction_ids_go_round() {
+    let mut bench = Bench::new(&plain("rate = '1ms'"));
+    bench.accept();
+    let mut last = bench.next();
+    for _ in 0..70_000 {
+        bench.reply(&last, &orderly(&last));
+        let asked = bench.next();
+        assert_eq!(asked.tid, last.tid.wrapping_add(1));
+        last = asked;
+    }
+    assert_eq!(bench.count("m", "late") + bench.count("m", "mismatched"), 0);
+    bench.send_frame(last.conn, last.tid.wrapping_sub(10), 1, &orderly(&last));
+    assert_eq!(bench.count("m", "late"), 1);
+    bench.wind_up();
+}

@@ -252,9 +252,7 @@ fn what_only_shows_where_things_come_together() {
     check_device(
         "",
         &[("a", "holding:65535", "type = 'u32'")],
-        &[
-            "plant.toml:2:8: the tag 'a' is longer than a request may read at holding:65535, or reaches beyond 65535",
-        ],
+        &["plant.toml:2:8: the tag 'a' is longer than a request may read at holding:65535, or reaches"],
     );
     check_device(
         "",

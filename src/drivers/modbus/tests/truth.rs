@@ -240,3 +240,29 @@ fn all_areas_and_types_are_read() {
     }
     bench.wind_up();
 }
+
+#[test]
+fn how_long_a_device_takes_is_told() {
+    let mut bench = Bench::new(&plain("timeout = '2s'"));
+    bench.accept();
+    for _ in 0..50 {
+        let asked = bench.next();
+        bench.advance(millis(40));
+        bench.reply(&asked, &orderly(&asked));
+    }
+    let rtt: f64 = bench.figure("m", "rtt_ms").parse().expect("a number");
+    assert!((39.5..=40.0).contains(&rtt), "{rtt} ms");
+    assert_eq!((bench.count("m", "requests"), bench.count("m", "oldest_ms")), (50, 0));
+    bench.advance(millis(300));
+    assert_eq!(bench.count("m", "oldest_ms"), 300);
+    bench.wind_up();
+}
+
+#[test]
+fn a_device_without_tags_is_asked_nothing() {
+    let mut bench = Bench::new(&device("", &[]));
+    bench.accept();
+    bench.quiet_for(seconds(60));
+    assert_eq!(bench.figure("m", "state"), "connecting");
+    bench.wind_up();
+}
