@@ -76,7 +76,7 @@ impl Server {
         let clock = Clock::start();
         let now = clock.now();
         let AllBound { sockets, listeners, bound } = bind_all(&config.listeners)?;
-        let descriptors = raise_descriptor_limit(sockets.len());
+        let descriptors = raise_descriptor_limit(sockets.len() + config.fleet.lines.len());
         if descriptors.connections == 0 {
             return Err(StartError::Descriptors(descriptors.limit));
         }

@@ -270,7 +270,7 @@ impl Context<'_> {
             return Err(Refusal::Limit(Limit::Subscriptions(most)));
         }
         if pattern.is_system() {
-            self.shard.refresh_system_tags();
+            self.shard.refresh_system_tags_once();
         }
         let since = self.shard.tags.last_number();
         let first = self.shard.subscriptions.is_empty();

@@ -110,7 +110,8 @@ impl Engine {
                 *budget -= count;
                 self.shard.metrics.bytes_in.add(count as u64);
                 link.heard = self.shard.now.tick;
-                if count < end - held && !link.flags.read_closed {
+                // Of datagrams there may be more behind a short one.
+                if count < end - held && !link.flags.read_closed && link.cuts.is_none() {
                     link.flags.readable = false;
                 }
                 self.shard.buffers.give_back(&mut link.input);
@@ -307,6 +308,7 @@ impl Engine {
             self.forget_udp_peer(key);
         } else if let Some(listener) = listener {
             self.of_listener[usize::from(listener)] -= 1;
+            self.accepted -= 1;
         }
         self.end_recording(index);
         self.timers.disarm(key.index);

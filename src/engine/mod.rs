@@ -86,6 +86,8 @@ pub struct Engine {
     udp_peers: LruCache<(u16, SocketAddr), u32>,
     /// Connections of each listener, those of datagrams excepted.
     of_listener: Vec<u32>,
+    /// Those of all listeners.
+    accepted: usize,
     /// Sessions without a peer.
     residents: usize,
     /// The serial of the last connection.
@@ -162,6 +164,7 @@ impl Engine {
             connections: Slab::new(),
             udp_peers: LruCache::new(most_udp_peers),
             of_listener,
+            accepted: 0,
             residents: 0,
             serial: 0,
             timers: Timers::default(),
@@ -243,7 +246,7 @@ impl Engine {
             log::warn!("{peer} refused: it may neither read nor write (the listener's read and write)");
             return None;
         }
-        let (all, here) = (self.len() - self.udp_peers.len(), self.of_listener[listener] as usize);
+        let (all, here) = (self.accepted, self.of_listener[listener] as usize);
         let at_most = |most: usize, count: usize| (count >= most).then_some((most, count));
         let over = at_most(settings.max_connections, all).or_else(|| at_most((*max_connections)?, here));
         if let Some((most, count)) = over {
@@ -257,6 +260,7 @@ impl Engine {
             self.shard.metrics.connections.add(1);
         }
         self.of_listener[listener] += 1;
+        self.accepted += 1;
         let session = acceptor.accept_at(peer, local);
         let mut link = Link::new(peer, Some(listener as u16), self.shard.now.tick);
         link.rights = rights;
@@ -416,7 +420,10 @@ impl Engine {
 
     fn next_turn(&mut self) -> Tick {
         let shard = &mut self.shard;
-        let busy = !self.resume.is_empty() || !shard.errands.is_empty() || !shard.doubts.is_empty();
+        let busy = !self.resume.is_empty()
+            || !shard.errands.is_empty()
+            || !shard.doubts.is_empty()
+            || !shard.homeless.is_empty();
         if busy || shard.tags.has_changes(shard.number) || shard.recorder.has_due() {
             return shard.now.tick;
         }

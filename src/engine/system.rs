@@ -163,6 +163,13 @@ impl Shard {
         self.system.due
     }
 
+    /// Refresh the server's own tags, unless that was done in this turn.
+    pub(super) fn refresh_system_tags_once(&mut self) {
+        if self.system.due != Some(self.now.tick + PERIOD) {
+            self.refresh_system_tags();
+        }
+    }
+
     /// Put the server's own tags into the table, so that subscribers are told of changes.
     pub(super) fn refresh_system_tags(&mut self) {
         self.system.due = Some(self.now.tick + PERIOD);

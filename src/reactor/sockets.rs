@@ -13,9 +13,6 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::engine::{ConnKey, End, Endpoint, Transport, Wire};
 
-/// Of what a device sends: far more than a frame.
-const LONGEST_DATAGRAM: usize = 2 * 1024;
-
 pub(super) struct Sockets {
     registry: Registry,
     streams: Vec<Option<Stream>>,
@@ -199,18 +196,14 @@ fn connect_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// What has come from one peer, one datagram behind the other: a frame does not go beyond its datagram, so
-/// whoever reads them finds them apart.
-fn receive_all(socket: &UdpSocket, into: &mut [u8]) -> io::Result<usize> {
-    let mut bytes = 0;
-    while into.len() - bytes >= LONGEST_DATAGRAM {
-        match retried(|| socket.recv(&mut into[bytes..])) {
-            Ok(count) => bytes += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && bytes > 0 => break,
-            Err(error) => return Err(error),
+/// One datagram of one peer. An empty one says nothing, and must not be taken for an end.
+fn receive(socket: &UdpSocket, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match retried(|| socket.recv(into)) {
+            Ok(0) => {}
+            result => return result,
         }
     }
-    Ok(bytes)
 }
 
 fn retried(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
@@ -226,7 +219,7 @@ impl Wire for Sockets {
     fn recv(&mut self, conn: ConnKey, into: &mut [u8]) -> io::Result<usize> {
         match self.stream(conn) {
             Stream::Open(stream) | Stream::Dialling(_, stream) => retried(|| stream.read(into)),
-            Stream::Datagrams(_, socket) => receive_all(socket, into),
+            Stream::Datagrams(_, socket) => receive(socket, into),
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) struct Device {
     pub(super) questions: Questions,
     /// A master's read was sent last, so that a poll is before the next one.
     is_polls_turn: bool,
+    /// How many probes were sent.
+    probes: usize,
     /// When each point was read last.
     read_at: Box<[Tick]>,
     /// When some good point may be too old.
@@ -96,6 +98,7 @@ impl Device {
             is_writing: false,
             questions: Questions::default(),
             is_polls_turn: false,
+            probes: 0,
             read_at: vec![Tick::default(); model.points.len()].into(),
             stale_at: Tick::NEVER,
             written: Written::new(settings.timeout),
@@ -110,8 +113,12 @@ impl Device {
         } else {
             Writing::begin(&self.settings, &order).err()
         };
+        let is_full = self.orders.len() + self.questions.len() >= MOST_WAITING;
         match refusal {
             Some(refusal) => cx.settle(order.ticket, Err(refusal)),
+            None if is_full => {
+                cx.settle(order.ticket, Err(Refusal::Limit(Limit::PendingWrites(MOST_WAITING))));
+            }
             None => self.orders.push_back(Wanted::Order(order)),
         }
     }
@@ -184,7 +191,7 @@ impl Device {
             return Some(Ask::Write(step));
         }
         self.expire_orders(cx);
-        if self.is_writing || self.breaker.permit(cx.now().tick) != Permit::All {
+        if !self.has_write() {
             return None;
         }
         let ask = match self.orders.pop_front()? {
@@ -243,30 +250,38 @@ impl Device {
         if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::Probe {
             return None;
         }
-        let block = self.settings.model.plan.blocks().first().copied().unwrap_or(Block::ANY);
+        // One after the other: there are devices that leave what they do not have unanswered.
+        let blocks = self.settings.model.plan.blocks();
+        let block = blocks.get(self.probes % blocks.len().max(1)).copied().unwrap_or(Block::ANY);
+        self.probes = self.probes.wrapping_add(1);
         self.breaker.on_probe(now);
         // No scan waits for it.
         Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
     }
 
-    /// When it wants something next, besides what is queued already.
-    pub(super) fn next_due(&self) -> Tick {
-        if !self.figures.is_enabled() {
-            return self.stale_at;
-        }
-        let poll = if self.breaker.is_closed() { self.schedule.next_due() } else { None };
+    /// When something is too old: a value, or what waits to be sent.
+    pub(super) fn expires_at(&self) -> Tick {
         let expires = |since: Tick| since + self.settings.write_expiry;
         let order = self.orders.front().map(|order| expires(order.since()));
         let question = self.questions.oldest().map(expires);
-        [poll, order, question, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
+        [order, question, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
     }
 
-    /// Whether something could be sent to it now.
-    pub(super) fn has_work(&self) -> bool {
-        self.next_step.is_some()
-            || !self.reads.is_empty()
-            || !self.questions.is_empty()
-            || (!self.orders.is_empty() && !self.is_writing)
+    /// When it is to be read next, by a poll or because a master asks; at once if that is waiting.
+    pub(super) fn read_at(&self) -> Tick {
+        if !self.figures.is_enabled() || !self.breaker.is_closed() {
+            Tick::NEVER
+        } else if !self.reads.is_empty() || !self.questions.is_empty() {
+            Tick::default()
+        } else {
+            self.schedule.next_due().unwrap_or(Tick::NEVER)
+        }
+    }
+
+    /// Whether there is something to be written now.
+    pub(super) fn has_write(&self) -> bool {
+        let is_free = !self.is_writing && self.breaker.is_closed() && self.figures.is_enabled();
+        self.next_step.is_some() || (is_free && !self.orders.is_empty())
     }
 
     /// The device answered a read, which was sent at that time.

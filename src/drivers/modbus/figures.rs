@@ -1,6 +1,6 @@
 //! How devices are, as `$device/<name>/…` shows it: written by the line that polls them, read by anybody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -288,6 +288,7 @@ const ENABLED: usize = 1;
 /// The figures of all devices, by their owner's number.
 pub struct FleetFigures {
     devices: Vec<Known>,
+    by_name: HashMap<Box<str>, usize>,
 }
 
 /// A device as its figures know it.
@@ -310,7 +311,9 @@ impl FleetFigures {
             *first_point += known.model.points.len() as u32;
             Some(known)
         });
-        FleetFigures { devices: known.collect() }
+        let devices: Vec<Known> = known.collect();
+        let by_name = devices.iter().enumerate().map(|(at, device)| (device.name.clone(), at)).collect();
+        FleetFigures { devices, by_name }
     }
 
     pub fn of(&self, owner: OwnerId) -> Arc<DeviceFigures> {
@@ -340,7 +343,7 @@ impl Memory for FleetFigures {
     fn find(&self, rest: &str) -> Option<(u32, Kind)> {
         let (device, rest) = rest.split_once('/')?;
         let name = rest.strip_prefix("reason/")?;
-        let device = self.devices.iter().find(|known| *known.name == *device)?;
+        let device = &self.devices[*self.by_name.get(device)?];
         let point = device.model.points.iter().position(|point| *point.name == *name)?;
         Some((device.first_point + point as u32, Kind::Text))
     }

@@ -31,10 +31,8 @@ pub(super) struct Line {
     pub(super) devices: Vec<Device>,
     /// Requests that are sent and not answered.
     flights: Vec<Flight>,
-    /// Without transaction ids: after a timeout nothing is sent until then, for the answer may still come.
-    held_until: Option<Tick>,
-    /// How long the line has to be quiet to be held no more.
-    quiet_for: Duration,
+    /// Without transaction ids: after a timeout nothing is sent, for the answer may still come.
+    hold: Option<Hold>,
     last_tid: u16,
     /// The device that was asked last.
     turn: usize,
@@ -59,6 +57,18 @@ struct Flight {
     is_probe: bool,
     sent: Tick,
     deadline: Tick,
+}
+
+/// A line on which a late answer is waited for.
+struct Hold {
+    /// Until when it has to be quiet.
+    until: Tick,
+    quiet_for: Duration,
+    /// When it is quiet no more by itself.
+    at_most_until: Tick,
+    /// What the late answer is known by.
+    unit: u8,
+    function: u8,
 }
 
 /// A frame that has come.
@@ -93,8 +103,7 @@ impl Line {
             echo_tid,
             devices: devices.collect(),
             flights: Vec::new(),
-            held_until: None,
-            quiet_for: Duration::ZERO,
+            hold: None,
             last_tid: 0,
             turn: 0,
             dead_share: DeadShare::new(dead_share),
@@ -121,7 +130,8 @@ impl Line {
     /// The connection is there.
     pub(super) fn on_connected(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().tick;
-        (self.unheard_since, self.ready_at, self.held_until) = (None, now, None);
+        (self.unheard_since, self.ready_at) = (None, now);
+        self.hold = None;
         self.framing = rtu::Framing::new(rtu::Direction::Responses);
         for device in &mut self.devices {
             cx.attach(device.settings.owner);
@@ -187,8 +197,8 @@ impl Line {
     /// Bytes have come; says how many are finished with. `Err`: where the next frame begins cannot be known.
     pub(super) fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Result<usize, mbap::Violation> {
         let now = cx.now().tick;
-        if self.held_until.is_some() {
-            self.held_until = Some(now + self.quiet_for);
+        if let Some(hold) = &mut self.hold {
+            hold.until = now + hold.quiet_for;
         }
         let mut bytes = 0;
         loop {
@@ -202,6 +212,9 @@ impl Line {
                     }
                 },
                 Carrier::Tcp | Carrier::Udp => match mbap::Frame::parse(rest) {
+                    Ok(Some(frame)) if self.carrier == Carrier::Udp && frame.bytes() < rest.len() => {
+                        (None, rest.len())
+                    }
                     Ok(Some(frame)) => {
                         let answer = Answer { tid: frame.transaction, unit: frame.unit, pdu: frame.pdu };
                         (Some(answer), frame.bytes())
@@ -228,9 +241,15 @@ impl Line {
 
     fn on_answer(&mut self, cx: &mut Context<'_>, answer: Answer<'_>) {
         let now = cx.now().tick;
-        if self.held_until.take().is_some() {
-            // The one that was waited for in vain; or it is none, and then the line is as quiet as ever.
-            return self.count(answer.unit, |figures| figures.late.add(1));
+        if let Some(Hold { unit, function, .. }) = self.hold {
+            // The code of a refusal has the highest bit set.
+            let is_awaited = unit == answer.unit && answer.pdu[0] & 0x7F == function;
+            if is_awaited {
+                self.hold = None;
+            }
+            return self.count(answer.unit, |figures| {
+                if is_awaited { figures.late.add(1) } else { figures.mismatched.add(1) }
+            });
         }
         let Some(place) = self.flights.iter().position(|flight| !self.echo_tid || flight.tid == answer.tid)
         else {
@@ -335,8 +354,9 @@ impl Line {
     /// Time has passed. `false`: the connection is of no use any more.
     pub(super) fn on_deadline(&mut self, cx: &mut Context<'_>) -> bool {
         let now = cx.now().tick;
-        if self.held_until.is_some_and(|until| until <= now) {
-            self.held_until = None;
+        let mut is_noisy = false;
+        if let Some(hold) = self.hold.take_if(|hold| hold.until.min(hold.at_most_until) <= now) {
+            is_noisy = now < hold.until;
         }
         let mut timed_out = false;
         while let Some(place) = self.flights.iter().position(|flight| flight.deadline <= now) {
@@ -348,6 +368,10 @@ impl Line {
         self.see_who_is_paused(cx);
         if timed_out && self.unheard_since.is_some_and(|since| now - since >= DEAD_AFTER) {
             log::warn!("{}: nothing came for {DEAD_AFTER:?}, the connection is made anew", self.url);
+            return false;
+        }
+        if is_noisy {
+            log::warn!("{}: what comes answers nothing, the connection is made anew", self.url);
             return false;
         }
         self.pump(cx);
@@ -372,10 +396,16 @@ impl Line {
         device.breaker.on_unanswered(flight.sent, now);
         if !self.echo_tid {
             // As long as is configured: a reply that comes after a shorter timeout is late and no rarity.
-            self.quiet_for = device.settings.timeout;
-            self.held_until = Some(now + self.quiet_for);
+            let quiet_for = device.settings.timeout;
+            self.hold = Some(Hold {
+                until: now + quiet_for,
+                quiet_for,
+                at_most_until: now + quiet_for + DEAD_AFTER,
+                unit: device.settings.unit,
+                function: flight.ask.request().function().code(),
+            });
         }
-        self.dead_share.on_unanswered(flight.sent, self.held_until.unwrap_or(now));
+        self.dead_share.on_unanswered(flight.sent, self.hold.as_ref().map_or(now, |hold| hold.until));
         match flight.ask {
             Ask::Read(read) => device.on_read_unanswered(cx, read, flight.is_probe),
             Ask::Write(mut writing) if writing.tries_left > 0 && device.breaker.is_closed() => {
@@ -398,7 +428,7 @@ impl Line {
     /// Send what can be sent now.
     fn pump(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().tick;
-        while self.flights.len() < self.window && self.held_until.is_none() && self.ready_at <= now {
+        while self.flights.len() < self.window && self.hold.is_none() && self.ready_at <= now {
             self.is_stuck = cx.room() < mbap::MOST_FRAME_BYTES;
             if self.is_stuck {
                 break;
@@ -409,7 +439,7 @@ impl Line {
         self.next = self.next_due(now);
     }
 
-    /// Writes go before reads, reads before probes; devices take turns.
+    /// Writes go first, then a probe for which there is a share of the time, then reads; devices take turns.
     fn choose(&mut self, cx: &mut Context<'_>) -> Option<(usize, Ask, bool)> {
         let now = cx.now().tick;
         let count = self.devices.len();
@@ -419,19 +449,36 @@ impl Line {
                 return Some((at, ask, false));
             }
         }
-        for at in order.clone() {
+        let probes = order.clone().filter(|at| self.probe_due(&self.devices[*at], now) <= now);
+        if let Some(at) = probes.min_by_key(|at| self.devices[*at].breaker.probe_at()) {
+            if let Some(ask) = self.devices[at].probe(now) {
+                return Some((at, ask, true));
+            }
+        }
+        for at in order {
+            if self.read_due(&self.devices[at], now) > now {
+                continue;
+            }
             if let Some(ask) = self.devices[at].next_read(cx) {
                 return Some((at, ask, false));
             }
         }
-        for at in order {
-            if self.probe_due(&self.devices[at], now) <= now {
-                if let Some(ask) = self.devices[at].probe(now) {
-                    return Some((at, ask, true));
-                }
-            }
-        }
         None
+    }
+
+    /// When a device may be read that others share the line with: one that did not answer the last time takes
+    /// of the time that there is for such devices.
+    fn read_due(&self, device: &Device, now: Tick) -> Tick {
+        if self.devices.len() > 1 && device.breaker.is_in_doubt() {
+            self.dead_share.probe_at(now, self.cost_of(device))
+        } else {
+            now
+        }
+    }
+
+    /// How long the line waits if a device does not answer. Without ids it is held for as long again.
+    fn cost_of(&self, device: &Device) -> Duration {
+        device.settings.timeout * if self.echo_tid { 1 } else { 2 }
     }
 
     fn send(&mut self, cx: &mut Context<'_>, at: usize, ask: Ask, is_probe: bool) {
@@ -474,19 +521,19 @@ impl Line {
         for flight in &self.flights {
             next = next.min(flight.deadline);
         }
-        let can_send = self.flights.len() < self.window && self.held_until.is_none() && !self.is_stuck;
+        let can_send = self.flights.len() < self.window && self.hold.is_none() && !self.is_stuck;
         for device in &self.devices {
-            let due = device.next_due();
+            next = next.min(device.expires_at());
             // While the line is busy or held, what is due waits for that to end.
             if can_send {
                 let probe = self.probe_due(device, now);
-                let work = if device.has_work() { self.ready_at } else { Tick::NEVER };
-                next = next.min(due.min(probe).max(self.ready_at)).min(work);
-            } else if due > now {
-                next = next.min(due);
+                let read = device.read_at().max(self.read_due(device, now));
+                let write = if device.has_write() { now } else { Tick::NEVER };
+                next = next.min(probe.min(read).min(write).max(self.ready_at));
             }
         }
-        self.held_until.map_or(next, |until| next.min(until))
+        let hold = self.hold.as_ref().map_or(Tick::NEVER, |hold| hold.until.min(hold.at_most_until));
+        next.min(hold)
     }
 
     /// When a silent device may be probed.
@@ -497,11 +544,7 @@ impl Line {
             }
             // Whoever is alone on the line takes it from nobody.
             Some(at) if self.devices.len() == 1 => at,
-            Some(at) => {
-                // Without ids it is held for as long again.
-                let cost = device.settings.timeout * if self.echo_tid { 1 } else { 2 };
-                at.max(self.dead_share.probe_at(now, cost))
-            }
+            Some(at) => at.max(self.dead_share.probe_at(now, self.cost_of(device))),
             None => Tick::NEVER,
         }
     }

@@ -101,6 +101,9 @@ impl Deadband {
             _ => None,
         };
         let (Some(told), Some(new)) = (number(told), number(new)) else { return false };
+        if !told.is_finite() || !new.is_finite() {
+            return false;
+        }
         let band = match self {
             Deadband::Absolute(band) => band,
             Deadband::Relative(part) => part * told.abs(),

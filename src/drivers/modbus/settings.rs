@@ -13,7 +13,8 @@ use crate::base::host;
 use crate::base::section::{ConfigError, Document, Section};
 use crate::engine::Transport;
 use crate::protocols::modbus::pdu::{MOST_READ_BITS, MOST_READ_REGISTERS};
-use crate::tags::name::DeviceName;
+use crate::protocols::modbus::rtu;
+use crate::tags::name::{DeviceName, TagName};
 use crate::tags::{Declared, DeclaredTag, OwnerId};
 
 /// How bytes travel to devices.
@@ -41,6 +42,10 @@ pub const SCHEMES: [(&str, Carrier); 3] =
     [("modbus", Carrier::Tcp), ("modbus+udp", Carrier::Udp), ("modbus-rtu", Carrier::Rtu)];
 
 const DEFAULT_PORT: u16 = 502;
+/// So many an [`OwnerId`] can tell apart.
+const MOST_DEVICES: usize = 65_535;
+/// Leaves room for what names are made of it.
+const MOST_NAME_BYTES: usize = 128;
 
 /// All that is polled.
 #[derive(Default)]
@@ -166,7 +171,15 @@ impl Reader<'_> {
         let name = section.parse("name", |text| {
             DeviceName::parse(text).map(|name| Box::from(name.as_str())).map_err(|error| error.to_string())
         });
-        let name = name.filter(|name| {
+        let name = name.filter(|name: &Box<str>| {
+            if name.len() > MOST_NAME_BYTES {
+                section.error("name", format!("a device's name has at most {MOST_NAME_BYTES} bytes"));
+                return false;
+            }
+            if self.fleet.names.len() == MOST_DEVICES {
+                section.error("name", format!("there are at most {MOST_DEVICES} devices"));
+                return false;
+            }
             let is_new = !self.fleet.names.contains(name);
             if !is_new {
                 section.error("name", format!("there is a device '{name}' already"));
@@ -177,6 +190,9 @@ impl Reader<'_> {
         let duration = |key, default| section.duration(key).unwrap_or(default);
         let second = Duration::from_secs(1);
         let unit = section.integer("unit", 0..=255).unwrap_or(1) as u8;
+        if unit == rtu::BROADCAST_UNIT && url.as_ref().is_some_and(|(carrier, ..)| *carrier == Carrier::Rtu) {
+            section.error("unit", "0 is all units of a serial line, which none answers; expected 1 to 247");
+        }
         let timeout = duration("timeout", second);
         let retries = section.integer("retries", 0..=10).unwrap_or(1) as u8;
         let write_retries = section.integer("write_retries", 0..=10).unwrap_or(0) as u8;
@@ -193,6 +209,11 @@ impl Reader<'_> {
             for point in &model.points {
                 let declaration = point.declaration(owner);
                 let tag: Box<str> = format!("{name}/{}", point.name).into();
+                // Its reason has the longest name of all that is made of the two.
+                if let Err(why) = TagName::parse(&format!("$device/{name}/reason/{}", point.name)) {
+                    section.error("name", format!("'{tag}' cannot be a tag: {why}"));
+                    continue;
+                }
                 // The tags of a device are consecutive.
                 if self.declared.get(&tag).is_some() {
                     section.error("name", format!("the tag '{tag}' is declared already"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::address::{AREAS, Area};
 use super::{Content, Units};
 use crate::base::time::Tick;
-use crate::engine::{Consumed, Context, Flow, Session};
+use crate::engine::{Consumed, Context, Flow, Session, Ticket, Written};
 use crate::tags::Refusal;
 
 /// The session without a peer that watches.
@@ -23,6 +23,8 @@ struct Place {
     within: Within,
     /// The last write before the safe value was taken: it is not taken for that one again.
     taken_for: Option<Tick>,
+    /// A device has to confirm it.
+    ticket: Option<Ticket>,
 }
 
 enum Within {
@@ -35,7 +37,7 @@ impl Watch {
     pub(super) fn over(units: Arc<Units>) -> Option<Watch> {
         let mut places = Vec::new();
         for (number, unit) in units.units.iter().enumerate() {
-            let mut add = |within| places.push(Place { unit: number, within, taken_for: None });
+            let mut add = |within| places.push(Place { unit: number, within, taken_for: None, ticket: None });
             match &unit.content {
                 Content::Raw(raw) => {
                     let raw = raw.lock();
@@ -73,7 +75,10 @@ impl Watch {
                 place.within.name(content)
             );
             match place.within.take_safe_value(content, cx) {
-                Ok(()) => place.taken_for = Some(written),
+                Ok(Written::Done) => place.taken_for = Some(written),
+                Ok(Written::Pending(ticket)) => {
+                    (place.taken_for, place.ticket) = (Some(written), Some(ticket))
+                }
                 // A device that is not there now may be next time.
                 Err(refusal) => log::error!("the safe value cannot be taken: {refusal}"),
             }
@@ -105,18 +110,17 @@ impl Within {
         }
     }
 
-    /// A device may still have to confirm it; what it says is its driver's to tell.
-    fn take_safe_value(&self, content: &Content, cx: &mut Context<'_>) -> Result<(), Refusal> {
+    fn take_safe_value(&self, content: &Content, cx: &mut Context<'_>) -> Result<Written, Refusal> {
         match (self, content) {
             (Within::Area(area), Content::Raw(raw)) => {
                 raw.lock().take_safe_value(cx.tags(), *area, cx.now());
-                Ok(())
+                Ok(Written::Done)
             }
             (Within::Entry(entry), Content::Mapped(mapped)) => {
                 let safe = &mapped.guard(*entry).expect(WATCHED).safe;
                 let mut value = safe.as_input();
                 let admitted = cx.check(mapped.tag(*entry), &mut value)?;
-                cx.write_checked(admitted, value).map(drop)
+                cx.write_checked(admitted, value)
             }
             _ => unreachable!("{WATCHED}"),
         }
@@ -137,6 +141,15 @@ impl Session for Watch {
 
     fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {
         self.look(cx);
+        Flow::Continue
+    }
+
+    fn on_write_done(&mut self, _: &mut Context<'_>, ticket: Ticket, result: Result<(), Refusal>) -> Flow {
+        let place = self.places.iter_mut().find(|place| place.ticket == Some(ticket));
+        if let (Some(place), Err(refusal)) = (place, result) {
+            log::error!("a device did not take its safe value: {refusal}; it is tried again");
+            (place.taken_for, place.ticket) = (None, None);
+        }
         Flow::Continue
     }
 
