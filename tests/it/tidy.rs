@@ -82,6 +82,7 @@ const WORDS: [(&str, &str); 8] = [
 fn imports_go_one_way() {
     let mut faults = Vec::new();
     let mut seen = 0;
+    let protocols = protocols();
     for file in files("src") {
         let Some((_, allowed)) = IMPORTS.iter().find(|(module, _)| *module == file.module) else {
             assert!(
@@ -93,7 +94,7 @@ fn imports_go_one_way() {
         };
         for import in imports(&file.code, &file.levels()) {
             seen += 1;
-            if let Some(why) = forbidden(&file, allowed, &import) {
+            if let Some(why) = forbidden(&protocols, &file, allowed, &import) {
                 faults.push(format!("{}: crate::{import}: {why}", file.name));
             }
         }
@@ -210,7 +211,7 @@ fn the_scanner_finds_what_is_there() {
         let (_, row) =
             IMPORTS.iter().find(|(module, _)| *module == file.module).expect("a module of the table");
         let protocols = ["line", "echo", "modbus"].map(str::to_owned);
-        assert_eq!(forbidden_among(&protocols, &file, row, import).is_none(), allowed, "{name} {import}");
+        assert_eq!(forbidden(&protocols, &file, row, import).is_none(), allowed, "{name} {import}");
     }
 }
 
@@ -242,16 +243,7 @@ impl SourceFile {
 }
 
 /// Why `import` may not be in `file`, if it may not.
-fn forbidden(file: &SourceFile, allowed: &[&str], import: &str) -> Option<String> {
-    forbidden_among(&protocols(), file, allowed, import)
-}
-
-fn forbidden_among(
-    protocols: &[String],
-    file: &SourceFile,
-    allowed: &[&str],
-    import: &str,
-) -> Option<String> {
+fn forbidden(protocols: &[String], file: &SourceFile, allowed: &[&str], import: &str) -> Option<String> {
     let (module, part) =
         import.split_once("::").map_or((import, None), |(module, part)| (module, Some(part)));
     // One protocol must not know another, and a driver only the codec of its own.
