@@ -146,16 +146,18 @@ impl Questions {
         self.waiting.push_back(Box::new(asked));
     }
 
-    /// The next one to send. Those that have waited for `expiry` never are.
-    pub(super) fn next(&mut self, cx: &mut Context<'_>, expiry: Duration) -> Option<Box<Asked>> {
+    /// The next one to send.
+    pub(super) fn next(&mut self) -> Option<Box<Asked>> {
+        self.waiting.pop_front()
+    }
+
+    /// Those that have waited for `expiry` are never sent.
+    pub(super) fn expire(&mut self, cx: &mut Context<'_>, expiry: Duration) {
         let now = cx.now().tick;
-        while let Some(asked) = self.waiting.pop_front() {
-            if asked.since + expiry > now {
-                return Some(asked);
-            }
-            asked.answer(cx, Err(Refusal::Offline));
+        while self.waiting.front().is_some_and(|asked| asked.since + expiry <= now) {
+            let expired = self.waiting.pop_front().expect("it was looked at");
+            expired.answer(cx, Err(Refusal::Offline));
         }
-        None
     }
 
     /// When the first of them came.

@@ -221,10 +221,9 @@ impl Device {
         if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::All {
             return None;
         }
+        self.questions.expire(cx, self.settings.write_expiry);
         let polled = if self.is_polls_turn { self.next_poll(now) } else { None };
-        let ask = polled
-            .or_else(|| self.questions.next(cx, self.settings.write_expiry).map(Ask::Question))
-            .or_else(|| self.next_poll(now));
+        let ask = polled.or_else(|| self.questions.next().map(Ask::Question)).or_else(|| self.next_poll(now));
         self.is_polls_turn = matches!(ask, Some(Ask::Question(_)));
         ask
     }
@@ -452,7 +451,9 @@ impl Device {
     fn on_written_by_master(&mut self, cx: &mut Context<'_>, request: &Request<'_>) {
         let Some((area, span)) = request.writes() else { return };
         let model = Arc::clone(&self.settings.model);
-        for (number, point) in model.points.iter().enumerate() {
+        // Of a device that was paused meanwhile, nothing is good any more.
+        let is_enabled = self.figures.is_enabled();
+        for (number, point) in model.points.iter().enumerate().filter(|_| is_enabled) {
             let is_refused = matches!(self.figures.reason(number), Reason::Exception(_));
             if point.address.area() == area && !point.verify && !is_refused {
                 match value_written(request, span, point) {
@@ -499,6 +500,7 @@ impl Device {
     /// Let what was not read for too long turn uncertain, and orders that were not sent in time be refused.
     pub(super) fn expire(&mut self, cx: &mut Context<'_>) {
         self.expire_orders(cx);
+        self.questions.expire(cx, self.settings.write_expiry);
         let now = cx.now().tick;
         if self.stale_at > now {
             return;

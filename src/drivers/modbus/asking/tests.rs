@@ -345,6 +345,20 @@ fn a_tag_is_known_by_a_write_that_covers_it() {
 }
 
 #[test]
+fn what_is_written_to_a_device_that_was_paused_meanwhile_makes_nothing_good() {
+    let mut plant = Plant::polled("");
+    let master = plant.master();
+    plant.ask(master, 5, WRITE);
+    plant.figures.of(OwnerId(0)).set_enabled(false);
+    plant.advance(10);
+    plant.answer(1, WRITE);
+    assert_eq!(plant.replies(master), [WRITE], "it is done all the same");
+    plant.advance(2_000);
+    plant.expect_speed(1, Quality::Uncertain);
+    plant.rig.wind_up();
+}
+
+#[test]
 fn what_does_not_fit_the_question_is_no_answer() {
     let mut plant = Plant::new("", "");
     let master = plant.master();
@@ -416,13 +430,13 @@ fn what_waits_is_bounded_in_number_and_time() {
     // Who only listens in needs no room.
     plant.ask(last, 5, READ);
     plant.advance(2_000);
-    assert_eq!(plant.asked(), [READ]);
-    plant.answer(0, READ_REPLY);
-    assert_eq!(plant.replies(last), [READ_REPLY]);
     for (number, &master) in waiting.iter().enumerate() {
         assert_eq!(plant.replies(master), [[0x83 + 3 * (number as u8 % 2), 0x0a]], "it waited for too long");
     }
-    assert_eq!(plant.asked(), NONE, "and is never sent");
+    assert_eq!(plant.asked(), [READ]);
+    plant.answer(0, READ_REPLY);
+    assert_eq!(plant.replies(last), [READ_REPLY]);
+    assert_eq!(plant.asked(), NONE, "what has waited is never sent");
     plant.rig.wind_up();
 }
 
