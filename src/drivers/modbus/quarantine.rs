@@ -98,9 +98,9 @@ impl Quarantine {
             .map(|part| part.block)
     }
 
-    /// One more request for this scan of a group, from which something is learned; `None` for now. To be
-    /// asked when the scan's other requests are settled, and again when this one is: each outcome may give
-    /// reason for another.
+    /// One more request for this scan of a group, from which something is learned; `None` for now. Each
+    /// outcome may give reason for another, so this is asked again after each; first of all when the scan's
+    /// other requests are settled, for a block that waits for a reply may be halved as well.
     ///
     /// If it is answered, its points are as good as those of any other block.
     pub fn next_trial(&mut self, group: u16, now: Tick) -> Option<Block> {
@@ -138,8 +138,11 @@ impl Quarantine {
         match self.subject(block) {
             Some((at, Subject::Part)) => self.on_part_refused(at, now),
             Some((at, Subject::Pair)) => {
-                // Each was answered by itself.
-                self.parts[at + 1].apart = true;
+                // Of two that were answered by themselves; not if one was refused meanwhile, nor of a
+                // block that was halved before its own reply came.
+                if self.parts[at..=at + 1].iter().all(|part| part.state == State::Polled) {
+                    self.parts[at + 1].apart = true;
+                }
                 Verdict::Open
             }
             None => Verdict::Open,

@@ -533,6 +533,33 @@ fn what_is_lost_is_asked_for_in_the_next_scan() {
     assert_eq!(trials(), first);
 }
 
+/// The block is halved before the reply to its own request has come.
+#[test]
+fn a_block_may_be_halved_before_its_own_reply() {
+    let halved = || {
+        let mut plant = Plant::new(&registers(0..4), Unit::without(&[3]));
+        plant.scans(1);
+        let polled = plant.quarantine.on_scan(0).next().expect("it is polled");
+        plant.ask(&polled);
+        plant.quarantine.on_scan(0).for_each(drop);
+        let half = plant.quarantine.next_trial(0, plant.tick()).expect("the refusal is believed");
+        assert_eq!(name(&half), "0-1");
+        (plant, polled, half)
+    };
+    let (mut plant, polled, half) = halved();
+    plant.quarantine.on_read(&polled);
+    assert_eq!(plant.quarantine.on_scan(0).collect::<Vec<_>>(), [polled]);
+    assert_eq!(plant.quarantine.on_refused(&half, plant.tick()), Verdict::Open, "there is no such part");
+    assert_eq!(plant.quarantine.on_scan(0).collect::<Vec<_>>(), [polled]);
+
+    // Refused once more, it says nothing new: the halves are joined as soon as both are answered.
+    let (mut plant, polled, half) = halved();
+    plant.quarantine.on_refused(&polled, plant.tick());
+    plant.unit = Unit::default();
+    plant.ask(&half);
+    assert_eq!(plant.scans(3), ["0-1 (2-3)", "0-1 2-3 (0-3)", "0-3"]);
+}
+
 /// Points, registers in a request, and a unit.
 fn any_plant() -> impl Strategy<Value = (Vec<(u16, u16)>, u16, Unit)> {
     let points = prop::collection::vec((0..60_u16, 1..5_u16), 1..16);
