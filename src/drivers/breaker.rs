@@ -71,11 +71,6 @@ impl Breaker {
         self.state == State::Closed
     }
 
-    /// Whether the last request was not answered, though the unit is still believed to answer.
-    pub fn is_in_doubt(&self) -> bool {
-        self.is_closed() && self.unanswered > 0
-    }
-
     /// When a probe may be sent; `None` if none is needed, or one is under way.
     pub fn probe_at(&self) -> Option<Tick> {
         match self.state {

@@ -456,24 +456,11 @@ impl Line {
             }
         }
         for at in order {
-            if self.read_due(&self.devices[at], now) > now {
-                continue;
-            }
             if let Some(ask) = self.devices[at].next_read(cx) {
                 return Some((at, ask, false));
             }
         }
         None
-    }
-
-    /// When a device may be read that others share the line with: one that did not answer the last time takes
-    /// of the time that there is for such devices.
-    fn read_due(&self, device: &Device, now: Tick) -> Tick {
-        if self.devices.len() > 1 && device.breaker.is_in_doubt() {
-            self.dead_share.probe_at(now, self.cost_of(device))
-        } else {
-            now
-        }
     }
 
     /// How long the line waits if a device does not answer. Without ids it is held for as long again.
@@ -527,7 +514,7 @@ impl Line {
             // While the line is busy or held, what is due waits for that to end.
             if can_send {
                 let probe = self.probe_due(device, now);
-                let read = device.read_at().max(self.read_due(device, now));
+                let read = device.read_at();
                 let write = if device.has_write() { now } else { Tick::NEVER };
                 next = next.min(probe.min(read).min(write).max(self.ready_at));
             }
