@@ -37,7 +37,7 @@ impl Access {
 pub struct OwnerId(pub u16);
 
 /// What may be declared of a tag; the default is what the first `SET` creates.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Declaration {
     /// The type that its values are converted to.
     pub kind: Kind,
@@ -87,12 +87,19 @@ pub struct Catalog {
     default: Declaration,
 }
 
-/// 12 bytes a tag.
+/// 16 bytes a tag.
 #[derive(Debug)]
 struct Entry {
     name: NameAt,
     declaration: u32,
+    /// Not a part of what is shared: tags of many devices are declared alike.
+    owner: Option<OwnerId>,
 }
+
+const _: () = assert!(size_of::<Entry>() == 16);
+
+/// A new declaration is compared with so many of the last ones.
+const COMPARED: usize = 64;
 
 const NOT_DECLARED: u32 = u32::MAX;
 
@@ -123,7 +130,12 @@ impl Catalog {
         self.names.at(self.entries[id.0 as usize].name)
     }
 
-    /// What is declared of a tag.
+    /// The polled device behind a tag.
+    pub fn owner(&self, id: TagId) -> Option<OwnerId> {
+        self.entries[id.0 as usize].owner
+    }
+
+    /// What is declared of a tag, but for its owner.
     pub fn declaration(&self, id: TagId) -> &Declaration {
         match self.entries[id.0 as usize].declaration {
             NOT_DECLARED => &self.default,
@@ -137,19 +149,28 @@ impl Catalog {
         let name = name.as_str();
         debug_assert!(self.find(name).is_none(), "a tag is added once");
         let id = TagId(self.entries.len() as u32);
-        let declaration = match declaration {
-            Some(declaration) => {
-                self.declarations.push(declaration);
-                self.declarations.len() as u32 - 1
-            }
-            None => NOT_DECLARED,
-        };
-        self.entries.push(Entry { name: self.names.push(name), declaration });
+        let mut owner = None;
+        let declaration = declaration.map_or(NOT_DECLARED, |mut declaration| {
+            owner = declaration.owner.take();
+            self.shared(declaration)
+        });
+        self.entries.push(Entry { name: self.names.push(name), declaration, owner });
         let Catalog { names, entries, by_hash, hasher, in_order, .. } = self;
         let name_of = |id: TagId| names.at(entries[id.0 as usize].name);
         by_hash.insert_unique(hasher.hash_one(name), id, |&id| hasher.hash_one(name_of(id)));
         in_order.insert(id, name, name_of);
         id
+    }
+
+    /// The place of a declaration, or of an equal one: those of a template come again with each device.
+    fn shared(&mut self, declaration: Declaration) -> u32 {
+        let from = self.declarations.len().saturating_sub(COMPARED);
+        let equal = self.declarations[from..].iter().position(|known| *known == declaration);
+        let place = equal.map_or(self.declarations.len(), |place| from + place);
+        if place == self.declarations.len() {
+            self.declarations.push(declaration);
+        }
+        place as u32
     }
 
     /// Append to `found`, in byte order of the names, tags that match `pattern` and come after `after`, until

@@ -299,7 +299,8 @@ impl Tags {
         if declaration.access == Access::ReadOnly {
             return Err(Refusal::ReadOnly);
         }
-        let &Declaration { owner, cell, stale_after, .. } = declaration;
+        let &Declaration { cell, stale_after, .. } = declaration;
+        let owner = catalog.owner(tag);
         *value = self.fitted(declaration, std::mem::replace(value, Input::Null))?;
         self.check_text(value)?;
         Ok(Admitted { tag, owner, cell, stale_after })
@@ -474,7 +475,7 @@ impl Tags {
 
     /// Append who is behind a tag: the polled device that owns it, else its last writer, else `-`.
     pub fn push_source(&self, tag: TagId, out: &mut String) {
-        if let Some(owner) = self.catalog().declaration(tag).owner {
+        if let Some(owner) = self.catalog().owner(tag) {
             return out.push_str(&self.owners[usize::from(owner.0)]);
         }
         // The slot stays locked, so that the name is not forgotten in between.
