@@ -202,7 +202,7 @@ impl Engine {
 
     /// Compute these tags when they are read; they were declared with the server's own.
     pub fn compute(&mut self, figures: Arc<dyn Figures>) {
-        self.shard.system.figures = Some(figures);
+        self.shard.system.compute(figures);
     }
 
     /// A value of a declared tag with `stale_after` begins to age: the configuration gave it one.

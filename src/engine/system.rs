@@ -100,7 +100,16 @@ pub trait Figures: Send + Sync {
 #[derive(Default)]
 pub(super) struct SystemTags {
     due: Option<Tick>,
-    pub(super) figures: Option<Arc<dyn Figures>>,
+    figures: Option<Arc<dyn Figures>>,
+    /// How many figures there are: that a tag is none of them must be known at once.
+    count: usize,
+}
+
+impl SystemTags {
+    pub(super) fn compute(&mut self, figures: Arc<dyn Figures>) {
+        self.count = figures.len();
+        self.figures = Some(figures);
+    }
 }
 
 /// What one of the server's own tags holds; `None` if there is none of that name.
@@ -133,6 +142,9 @@ pub fn declare_system_tags(tags: &Tags, figures: Option<&dyn Figures>) -> Result
 impl Shard {
     /// The sample of one of the server's own tags as it is now.
     pub(super) fn system_sample(&self, tag: TagId) -> Option<Sample> {
+        if tag.0 as usize >= SYSTEM_TAGS.len() + self.system.count {
+            return None;
+        }
         let value = match SYSTEM_TAGS.get(tag.0 as usize) {
             Some(row) => (row.value)(self),
             None => {
@@ -145,9 +157,11 @@ impl Shard {
 
     /// If the tag is computed from figures, which of them.
     pub(super) fn figure(&self, tag: TagId) -> Option<(&dyn Figures, usize)> {
-        let figures = self.system.figures.as_deref()?;
         let number = (tag.0 as usize).checked_sub(SYSTEM_TAGS.len())?;
-        (number < figures.len()).then_some((figures, number))
+        if number >= self.system.count {
+            return None;
+        }
+        Some((self.system.figures.as_deref()?, number))
     }
 
     /// Refresh the server's own tags if that is due. Says when it is due again: never, where nobody
@@ -173,8 +187,7 @@ impl Shard {
     /// Put the server's own tags into the table, so that subscribers are told of changes.
     pub(super) fn refresh_system_tags(&mut self) {
         self.system.due = Some(self.now.tick + PERIOD);
-        let figures = self.system.figures.as_ref().map_or(0, |figures| figures.len());
-        for number in 0..SYSTEM_TAGS.len() + figures {
+        for number in 0..SYSTEM_TAGS.len() + self.system.count {
             let tag = TagId(number as u32);
             let Sample { value, quality, time } = self.system_sample(tag).expect("one of the server's own");
             let value = value.as_input();
