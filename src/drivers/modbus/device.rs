@@ -249,16 +249,19 @@ impl Device {
         Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
     }
 
-    /// When it wants something next, besides what is queued already.
-    pub(super) fn next_due(&self) -> Tick {
-        if !self.figures.is_enabled() {
-            return self.stale_at;
-        }
-        let poll = if self.breaker.is_closed() { self.schedule.next_due() } else { None };
+    /// When it is to be polled next.
+    pub(super) fn poll_due(&self) -> Tick {
+        let polls = self.figures.is_enabled() && self.breaker.is_closed();
+        self.schedule.next_due().filter(|_| polls).unwrap_or(Tick::NEVER)
+    }
+
+    /// When a value, or something that waits for its turn, will be too old: whatever the line is busy with.
+    pub(super) fn expires_after(&self, now: Tick) -> Tick {
         let expires = |since: Tick| since + self.settings.write_expiry;
         let order = self.orders.front().map(|order| expires(order.since()));
         let question = self.questions.oldest().map(expires);
-        [poll, order, question, Some(self.stale_at)].into_iter().flatten().min().unwrap_or(Tick::NEVER)
+        let all = [order, question, Some(self.stale_at)].into_iter().flatten();
+        all.filter(|at| *at > now).min().unwrap_or(Tick::NEVER)
     }
 
     /// Whether something could be sent to it now.

@@ -476,14 +476,12 @@ impl Line {
         }
         let can_send = self.flights.len() < self.window && self.held_until.is_none() && !self.is_stuck;
         for device in &self.devices {
-            let due = device.next_due();
+            next = next.min(device.expires_after(now));
             // While the line is busy or held, what is due waits for that to end.
             if can_send {
-                let probe = self.probe_due(device, now);
+                let due = device.poll_due().min(self.probe_due(device, now));
                 let work = if device.has_work() { self.ready_at } else { Tick::NEVER };
-                next = next.min(due.min(probe).max(self.ready_at)).min(work);
-            } else if due > now {
-                next = next.min(due);
+                next = next.min(due.max(self.ready_at)).min(work);
             }
         }
         self.held_until.map_or(next, |until| next.min(until))
