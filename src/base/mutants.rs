@@ -26,6 +26,12 @@ pub(crate) enum Mutant {
     RegisterUnseen,
     /// A device's refusal is taken for its consent.
     RefusalUnheard,
+    /// Whatever a device answers is taken for the answer to the request that was sent first.
+    IdIgnored,
+    /// The answer of one unit is taken for that of another.
+    UnitIgnored,
+    /// Who was silent once is never asked again.
+    BreakerStaysOpen,
 }
 
 thread_local! {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::backoff::doubled;
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::base::time::Tick;
 
 /// Between the last request in vain and the first probe.
@@ -89,6 +91,10 @@ impl Breaker {
     /// would let a unit back in that makes others wait with each request. Nor is a gateway's word that the
     /// unit does not answer (exceptions 10 and 11).
     pub fn on_reply(&mut self) {
+        #[cfg(test)]
+        if !self.is_closed() && mutants::strikes(Mutant::BreakerStaysOpen) {
+            return;
+        }
         self.unanswered = 0;
         self.state = State::Closed;
     }

@@ -65,6 +65,10 @@ impl Engine {
     pub(super) fn send_datagrams<W: Wire>(&mut self, index: usize, wire: &mut W) {
         let Connection { link, serial, .. } = &mut self.connections[index];
         let serial = *serial;
+        if link.phase == Phase::Gone {
+            // What was owed went with it; where it was cut did not.
+            return;
+        }
         if link.phase == Phase::Producing {
             // How the reply is cut is known when all of it is. Who is starved is resumed when there is
             // memory.

@@ -1,5 +1,6 @@
 //! The rules that every world must keep, a function each. A violation bears the name of its function.
 
+mod field;
 mod registers;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use super::units;
 use crate::engine::{End, Engine, HIGH_WATER_BYTES, Ticket};
 use crate::tags::name::{Pattern, TagName};
 
+pub use field::*;
 pub use registers::*;
 
 /// A rule that was broken.
@@ -79,15 +81,26 @@ pub fn is_versioned(tag: &str) -> bool {
     let first = tag.split('/').next().unwrap_or("");
     match first.get(..3) {
         Some("dev" | "hal" | "plc" | "rep") => true,
+        Some("fld") => is_written_point(tag),
         Some("mod") => units::is_owned_register(tag),
         _ => false,
     }
 }
 
+/// A tag of a polled device that somebody writes.
+fn is_written_point(tag: &str) -> bool {
+    tag.starts_with("fld") && tag.contains("/w")
+}
+
 /// Nobody is told an older version of a tag after a newer one, by whatever kind of line.
 pub fn versions_never_go_back(who: &str, tag: &str, before: Option<&State>, now: &State) -> Verdict {
+    let is_older = |before: &State| match is_written_point(tag) {
+        // What a polled device said last may be in doubt, or refused, and then good again.
+        true => now.version >= 0 && now.version < before.version,
+        false => now.age() < before.age(),
+    };
     match before {
-        Some(before) if now.age() < before.age() => violation(
+        Some(before) if is_older(before) => violation(
             "versions_never_go_back",
             format_args!("{who} was told '{tag} {before}', and after that '{now}'"),
         ),
@@ -110,7 +123,9 @@ pub fn versions_were_written(record: &Record, who: &str, tag: &str, now: &State)
 
 /// After the `OK` to a `SET` every connection's `GET` sees that value or a newer one.
 pub fn confirmed_writes_are_seen(who: &str, tag: &str, at_least: i64, now: &State) -> Verdict {
-    if now.version < at_least {
+    // A polled device may refuse the point since.
+    let is_refused = is_written_point(tag) && now.quality == "bad";
+    if now.version < at_least && !is_refused {
         let rule = "confirmed_writes_are_seen";
         return violation(rule, format_args!("{who} got '{now}' of {tag} after {at_least} was confirmed"));
     }

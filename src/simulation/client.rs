@@ -152,14 +152,14 @@ impl Client {
     /// Ask for a tag's sample.
     pub(super) fn ask_get(&mut self, tag: &str, out: &mut String) {
         let confirmed = self.book.open().confirmed.get(tag).copied().unwrap_or(-1);
-        let polled = tag.starts_with("plc");
+        let polled = is_polled(tag);
         let sent = self.sent.get(tag).copied().filter(|_| !polled).unwrap_or(-1);
         self.ask(Asked::Get(tag.to_owned(), confirmed.max(sent)), &format!("GET {tag}"), out);
     }
 
     /// Set a tag to its next version.
     pub(super) fn ask_set(&mut self, tag: &str, version: i64, padding: usize, out: &mut String) {
-        let polled = tag.starts_with("plc");
+        let polled = is_polled(tag);
         let line = match padding {
             0 => format!("SET {tag} {version}"),
             _ => format!("SET {tag} \"{version} {}\"", "p".repeat(padding)),
@@ -270,6 +270,11 @@ impl Client {
                 }
                 record.confirm(&tag, version);
             }
+            Asked::Set(tag, version, true) if rest.starts_with("offline") => {
+                let mut record = self.book.open();
+                let verdict = checkers::on_offline(&mut record, &tag, version);
+                record.judge(verdict);
+            }
             Asked::Get(tag, at_least) if verb == "OK" => {
                 if let Some(state) = State::parse(rest) {
                     self.book.judge(checkers::confirmed_writes_are_seen(&self.name, &tag, at_least, &state));
@@ -293,6 +298,11 @@ impl Client {
         let verdict = self.seen.see(&record, &self.name, tag, state);
         record.judge(verdict.and_then(|()| checkers::no_value_is_torn(&self.name, tag, state)));
     }
+}
+
+/// Whether a device has to agree before a tag is written.
+fn is_polled(tag: &str) -> bool {
+    tag.starts_with("plc") || tag.starts_with("fld")
 }
 
 /// `tag value quality time`

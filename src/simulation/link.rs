@@ -174,12 +174,20 @@ pub(super) struct Link {
     pub(super) listener: usize,
     /// What is sent is lost, and nobody is told.
     pub(super) vanished: bool,
+    /// What is sent goes as a whole, and by itself.
+    pub(super) is_datagram: bool,
 }
 
 impl Link {
     pub(super) fn new(caller: Holder, taker: Holder, weather: Weather, windows: [usize; 2]) -> Link {
         let pipes = [Pipe::new(windows[0]), Pipe::new(windows[1])];
-        Link { holders: [caller, taker], pipes, weather, listener: 0, vanished: false }
+        Link { holders: [caller, taker], pipes, weather, listener: 0, vanished: false, is_datagram: false }
+    }
+
+    /// It carries datagrams, for which nobody waits until there is room.
+    pub(super) fn be_datagrams(&mut self) {
+        self.is_datagram = true;
+        self.pipes.iter_mut().for_each(|pipe| pipe.window = 1 << 20);
     }
 
     /// The pipe that `side` reads from.

@@ -8,6 +8,8 @@
 
 pub mod checkers;
 mod client;
+pub mod field;
+mod field_watch;
 mod judge;
 mod link;
 mod net;

@@ -1,14 +1,18 @@
 //! The network of a world: all links, what is under way on them, and the agenda of everything that will
 //! happen.
 
+mod wire;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 
 use super::link::{Appetite, Holder, Link, Payload, Port, Side, Weather};
 use super::record::{Book, LinkId};
 use crate::base::random::Random;
-use crate::engine::{ConnKey, End, Endpoint, Wire};
+use crate::engine::ConnKey;
+
+pub(super) use wire::HostWire;
 
 /// Something that will happen at its time.
 #[derive(Debug)]
@@ -37,6 +41,28 @@ pub(super) enum Happening {
     Wake(usize),
     /// The world does harm.
     Fault,
+    /// The tags of polled devices are looked at.
+    Look,
+}
+
+/// What becomes of calls to a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dials {
+    /// Most are taken.
+    #[default]
+    ByChance,
+    Taken,
+    Refused,
+    /// Nobody ever answers.
+    Unheard,
+}
+
+/// How the world treats a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manners {
+    /// Its links have good weather, and no harm is done to them.
+    pub(super) is_spared: bool,
+    pub(super) dials: Dials,
 }
 
 /// What waits for the next turn of an engine.
@@ -64,6 +90,7 @@ pub(super) struct Net {
     pub(super) names: Vec<String>,
     /// Calls fail, links are slow, datagrams are lost.
     pub(super) rough: bool,
+    manners: BTreeMap<usize, Manners>,
     agenda: BTreeMap<(u64, u64), Happening>,
     happenings: u64,
     by_key: BTreeMap<(usize, u32, u32), Port>,
@@ -79,10 +106,23 @@ impl Net {
             inboxes: (0..hosts).map(|_| Inbox::default()).collect(),
             names: Vec::new(),
             rough: true,
+            manners: BTreeMap::new(),
             agenda: BTreeMap::new(),
             happenings: 0,
             by_key: BTreeMap::new(),
         }
+    }
+
+    /// How a peer is treated.
+    pub(super) fn manners_of(&mut self, peer: usize) -> &mut Manners {
+        self.manners.entry(peer).or_default()
+    }
+
+    /// Whether somebody at the link is to be spared.
+    pub(super) fn is_spared(&self, link: LinkId) -> bool {
+        let is_spared = |peer| self.manners.get(&peer).is_some_and(|manners| manners.is_spared);
+        let mut holders = self.links[link].holders.iter();
+        holders.any(|holder| matches!(*holder, Holder::Peer(peer) if is_spared(peer)))
     }
 
     /// Let something happen after `us`.
@@ -189,11 +229,30 @@ impl Net {
         if self.links[link].vanished || self.links[link].to(side).doomed {
             return;
         }
+        if let (true, Payload::Bytes(datagram)) = (self.links[link].is_datagram, &payload) {
+            let datagram = datagram.clone();
+            return self.fly_apart(port, &datagram);
+        }
         let at_us = (self.now_us + self.delay(link)).max(self.links[link].to(side).not_before_us);
         let pipe = self.links[link].to(side);
         pipe.not_before_us = at_us;
         pipe.flying.push_back((at_us, payload));
         self.after(at_us - self.now_us, Happening::Arrival(port));
+    }
+
+    /// A datagram may be lost, doubled, and overtaken.
+    fn fly_apart(&mut self, port: Port, datagram: &[u8]) {
+        let (link, side) = port;
+        let choice = if self.rough && !self.is_spared(link) { self.random.below(20) } else { 2 };
+        self.links[link].to(side).outstanding -= datagram.len();
+        for _ in 0..[0, 2, 1][choice.min(2)] {
+            let at_us = self.now_us + self.delay(link);
+            let pipe = self.links[link].to(side);
+            let before = pipe.flying.iter().take_while(|(other, _)| *other <= at_us).count();
+            pipe.flying.insert(before, (at_us, Payload::Bytes(datagram.to_vec())));
+            pipe.outstanding += datagram.len();
+            self.after(at_us - self.now_us, Happening::Arrival(port));
+        }
     }
 
     /// Write from an end.
@@ -203,7 +262,8 @@ impl Net {
         if self.links[link].to(side).broken {
             return Err(ErrorKind::BrokenPipe);
         }
-        let short = self.rough && self.random.one_in(self.links[link].weather.short_one_in);
+        let in_parts = self.rough && !self.links[link].is_datagram;
+        let short = in_parts && self.random.one_in(self.links[link].weather.short_one_in);
         let pipe = self.links[link].from(side);
         let room = pipe.room();
         let mut count = bytes.len().min(room);
@@ -222,7 +282,7 @@ impl Net {
         if count == 0 {
             return Err(ErrorKind::WouldBlock);
         }
-        let cut = if self.rough && self.random.one_in(4) { self.random.below(count) } else { 0 };
+        let cut = if in_parts && self.random.one_in(4) { self.random.below(count) } else { 0 };
         let (first, second) = bytes[..count].split_at(cut);
         for part in [first, second].into_iter().filter(|part| !part.is_empty()) {
             self.fly(to, Payload::Bytes(part.to_vec()));
@@ -233,7 +293,8 @@ impl Net {
     /// Read at an end.
     pub(super) fn recv(&mut self, port: Port, into: &mut [u8]) -> Result<usize, ErrorKind> {
         let (link, side) = port;
-        let short = self.rough && self.random.one_in(self.links[link].weather.short_one_in);
+        let in_parts = self.rough && !self.links[link].is_datagram;
+        let short = in_parts && self.random.one_in(self.links[link].weather.short_one_in);
         let pipe = self.links[link].to(side);
         let count = into.len().min(pipe.arrived.len());
         let most = if short && count > 1 { 1 + self.random.below(count - 1) } else { into.len() };
@@ -429,103 +490,6 @@ pub(super) fn device_address(peer: usize) -> SocketAddr {
 /// Where an engine's first listener is.
 pub(super) fn host_address(host: usize) -> SocketAddr {
     SocketAddr::from(([10, 201, 0, host as u8], 5_000))
-}
-
-/// The network as one engine sees it.
-pub(super) struct HostWire<'a> {
-    pub(super) net: &'a mut Net,
-    pub(super) host: usize,
-}
-
-impl HostWire<'_> {
-    fn port(&self, conn: ConnKey) -> Port {
-        self.net.port_of(self.host, conn).expect("the engine uses a connection before it closes it")
-    }
-}
-
-impl Wire for HostWire<'_> {
-    fn recv(&mut self, conn: ConnKey, into: &mut [u8]) -> io::Result<usize> {
-        let port = self.port(conn);
-        let result = self.net.recv(port, into);
-        if !matches!(result, Err(ErrorKind::WouldBlock)) {
-            let (host, (link, _)) = (self.host, port);
-            self.net.book.note(format_args!("host{host}~{link}"), format_args!("reads {result:?}"));
-        }
-        result.map_err(io::Error::from)
-    }
-
-    fn send(&mut self, conn: ConnKey, bytes: &[u8]) -> io::Result<usize> {
-        let port = self.port(conn);
-        let (link, side) = port;
-        assert!(!bytes.is_empty(), "the engine writes something");
-        assert!(!self.net.links[link].from(side).end_sent, "the engine writes nothing after its end");
-        let result = self.net.send(port, bytes);
-        let mut record = self.net.book.open();
-        let host = self.host;
-        match &result {
-            Ok(count) => record.note_bytes(format_args!("host{host}~{link}"), "──▶", &bytes[..*count]),
-            Err(kind) => record.note(format_args!("host{host}~{link}"), format_args!("cannot write: {kind}")),
-        }
-        result.map_err(io::Error::from)
-    }
-
-    fn send_to(&mut self, _listener: usize, peer: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let IpAddr::V4(ip) = peer.ip() else { panic!("the world has IPv4 addresses") };
-        let peer = usize::from(ip.octets()[3]);
-        let name = self.net.names[peer].clone();
-        self.net.book.open().note_bytes(format_args!("{name}"), "◀──", datagram);
-        self.net.send_datagram(|bytes| Happening::DatagramOut { peer, bytes }, datagram);
-        Ok(())
-    }
-
-    fn dial(&mut self, conn: ConnKey, to: Endpoint) {
-        let IpAddr::V4(ip) = to.address.ip() else { panic!("the world has IPv4 addresses") };
-        let [_, network, _, number] = ip.octets();
-        let number = usize::from(number);
-        let taker = if network == 200 { Holder::Peer(number) } else { Holder::Host(number, None) };
-        let host = self.host;
-        match if self.net.rough { self.net.random.below(6) } else { 5 } {
-            0 => {
-                self.net.book.note(format_args!("host{host}"), format_args!("dials in vain"));
-                self.net.inboxes[host].dialled.push((conn, Err(ErrorKind::ConnectionRefused)));
-                self.net.wake_host(host);
-            }
-            // Nobody ever answers.
-            1 => self.net.book.note(format_args!("host{host}"), format_args!("dials, and nobody answers")),
-            _ => {
-                let link = self.net.lay(Holder::Host(host, Some(conn)), taker);
-                self.net.bind((link, Side::Caller), host, conn);
-                self.net.book.note(format_args!("host{host}~{link}"), format_args!("dials {}", to.address));
-                let us = self.net.delay(link);
-                self.net.links[link].to(Side::Taker).not_before_us = self.net.now_us + us;
-                self.net.links[link].to(Side::Caller).not_before_us = self.net.now_us + us;
-                self.net.after(us, Happening::Taken(link));
-            }
-        }
-    }
-
-    fn finish(&mut self, conn: ConnKey) {
-        let port = self.port(conn);
-        let (link, _) = port;
-        self.net.book.note(format_args!("host{}~{link}", self.host), format_args!("──▶ end"));
-        self.net.finish(port);
-    }
-
-    fn close(&mut self, conn: ConnKey, why: End) {
-        // Peers by datagrams have no link, nor have calls that were never answered.
-        let Some(port) = self.net.port_of(self.host, conn) else { return };
-        let (link, _) = port;
-        {
-            let mut record = self.net.book.open();
-            record.note(format_args!("host{}~{link}", self.host), format_args!("closes: {why}"));
-            // The session may have ended well before, and the last words were not taken.
-            if matches!(why, End::Memory | End::Slow) {
-                record.ended.insert(link, why);
-            }
-        }
-        self.net.by_key.remove(&(self.host, conn.index, conn.serial));
-        self.net.close(port);
-    }
 }
 
 impl Net {

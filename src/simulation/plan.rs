@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::field::FieldPlan;
 use super::units::MOST_MASTERS;
 use crate::base::random::Random;
 
@@ -35,6 +36,10 @@ pub struct Plan {
     pub polled: bool,
     /// Writers of its tags.
     pub operators: usize,
+    /// What the real driver polls.
+    pub field: Option<FieldPlan>,
+    /// Writers of what it polls.
+    pub dispatchers: usize,
     /// Peers by datagrams.
     pub datagram_peers: usize,
     /// Modbus masters.
@@ -75,6 +80,37 @@ impl Plan {
     }
 
     pub(super) fn draw(random: &mut Random) -> Plan {
+        let has_field = random.one_in(3);
+        let plan = Plan::draw_any(random);
+        if has_field { plan.with_field(random) } else { plan }
+    }
+
+    /// Polled devices take longer to die and to come back, so there is more time; and fewer others.
+    fn with_field(self, random: &mut Random) -> Plan {
+        let busy_us = random.within(4_000_000..=8_000_000);
+        Plan {
+            busy_us,
+            devices: 0,
+            fast: self.fast.min(1),
+            slow: self.slow.min(1),
+            half_closers: 0,
+            noises: 0,
+            polled: false,
+            operators: 0,
+            field: Some(FieldPlan::draw(random, busy_us)),
+            dispatchers: 1 + random.below(2),
+            datagram_peers: 0,
+            masters: 0,
+            rtu_masters: 0,
+            udp_masters: 0,
+            reporter: false,
+            buffer_memory: 16 << 20,
+            max_connections: 1_000,
+            ..self
+        }
+    }
+
+    fn draw_any(random: &mut Random) -> Plan {
         let polled = random.one_in(2);
         Plan {
             busy_us: random.within(400_000..=2_000_000),
@@ -86,6 +122,8 @@ impl Plan {
             noises: random.below(3) / 2 + random.below(2),
             polled,
             operators: if polled { 1 + random.below(3) } else { 0 },
+            field: None,
+            dispatchers: 0,
             datagram_peers: random.below(3),
             masters: random.below(MOST_MASTERS),
             rtu_masters: random.below(2),

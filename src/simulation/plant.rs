@@ -3,33 +3,60 @@
 use std::sync::Arc;
 
 use super::checkers::State;
+use super::field::FieldPlan;
+use super::field_watch::fleet_of;
 use super::peers::{POLLED_TAGS_EACH, Table, polled_tag};
 use super::plan::Plan;
 use super::sessions::EPOCH;
 use super::units;
 use crate::base::section::Document;
 use crate::base::time::Timestamp;
-use crate::engine::{Protocol, Service, declare_system_tags};
+use crate::drivers::modbus::figures::FleetFigures;
+use crate::drivers::modbus::settings::Fleet;
+use crate::engine::{Figures, Protocol, Service, declare_system_tags};
 use crate::protocols::by_scheme;
 use crate::tags::name::{Pattern, TagName};
 use crate::tags::value::{Kind, write_value};
-use crate::tags::{Declaration, Declared, DeclaredTag, OwnerId, Scan, TagId, TagSettings, Tags};
+use crate::tags::{Declaration, Declared, DeclaredTag, Memory, OwnerId, Scan, TagId, TagSettings, Tags};
 
-/// The tags and the Modbus units of an engine.
-pub(super) fn tags_and_units(plan: &Plan) -> (Arc<Tags>, Arc<dyn Service>) {
-    let owners = if plan.polled { vec!["plc0".into()] } else { Vec::new() };
+/// What an engine begins with.
+pub(super) struct Plant {
+    pub(super) tags: Arc<Tags>,
+    /// Modbus units.
+    pub(super) units: Arc<dyn Service>,
+    /// Devices that the driver polls.
+    pub(super) polled: Option<(FieldPlan, Fleet, Arc<FleetFigures>)>,
+}
+
+/// What an engine begins with; the first one has the field.
+pub(super) fn plant(plan: &Plan, host: usize) -> Plant {
     let mut declared = declared_tags(plan);
     let units = service(&units::config(plan.shown_operators()), &mut declared);
+    let polled = plan.field.clone().filter(|_| host == 0).map(|field| {
+        let fleet = fleet_of(&field, &mut declared);
+        let figures = Arc::new(FleetFigures::new(&fleet));
+        (field, fleet, figures)
+    });
+    let owners = match &polled {
+        Some((_, fleet, _)) => fleet.names.clone(),
+        None if plan.polled => vec!["plc0".into()],
+        None => Vec::new(),
+    };
+    let figures = polled.as_ref().map(|(_, _, figures)| figures);
     let settings = TagSettings { max_tags: 1_000, ..TagSettings::default() };
-    let memories = Arc::clone(&units).memory().into_iter().collect();
-    let tags = Arc::new(Tags::new(settings, owners, 1).with_memories(memories));
-    declare_system_tags(&tags, None).expect("the table is empty");
+    let mut memories: Vec<Arc<dyn Memory>> = Arc::clone(&units).memory().into_iter().collect();
+    memories.extend(figures.map(|figures| Arc::clone(figures) as Arc<dyn Memory>));
+    let most_figures = figures.map_or(0, |figures| figures.most_tags());
+    let tags = Tags::new(settings, owners, 1).with_system_tags(most_figures).with_memories(memories);
+    let tags = Arc::new(tags);
+    let shown = figures.map(|figures| &**figures as &dyn Figures);
+    declare_system_tags(&tags, shown).expect("the table is empty");
     for tag in declared {
         let name = TagName::parse(&tag.name).expect("these are names");
         tags.declare(name, tag.declaration, Timestamp(0)).expect("there is room for a few tags");
     }
     units.bind(&tags, Timestamp(0)).expect("the tags are declared");
-    (tags, units)
+    Plant { tags, units, polled }
 }
 
 /// The tags that a world begins with: those of the polled device, and those of devices that units show,

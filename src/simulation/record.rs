@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::checkers::{Verdict, Violation};
+use super::checkers::{Known, Verdict, Violation};
 use super::trace::{Shown, Trace};
 use crate::engine::{End, Ticket};
 
@@ -35,7 +35,9 @@ pub struct Record {
     pub stuck: BTreeSet<LinkId>,
     /// The tickets of write orders that drivers were given, by host, and what is to be written.
     pub ordered: HashMap<(usize, Ticket), (String, i64)>,
-    /// What the polled device says that it has written.
+    /// What is known of the devices that the driver polls.
+    pub field: Known,
+    /// What polled devices say that they have written.
     pub device_did: HashSet<(String, i64)>,
     /// What became of orders: done, or how Modbus calls what went wrong. One may be given twice, by datagrams
     /// that were doubled.

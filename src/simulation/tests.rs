@@ -9,25 +9,43 @@ use crate::base::mutants::{Mutant, plant};
 const SEEDS: u64 = 200;
 
 /// What some of them must come across.
-const CASES: [&str; 30] = [
+const CASES: [&str; 48] = [
     "a broadcast",
     "a connection too many",
     "a damaged frame",
+    "a device dies",
     "a dial in vain",
     "a driver's end",
+    "a line dies",
+    "a line's connection",
     "a reply in slices",
     "a reply to a master",
     "a reply to a master by datagram",
     "a reporter's connection",
-    "a write by Modbus refused with exception 4",
-    "a write by Modbus refused with exception 6",
+    "a request lost",
+    "a slave cuts its connection",
+    "a slave's exception 10",
+    "a slave's exception 11",
+    "a slave's exception 2",
+    "a slave's exception 4",
+    "a slave's exception 6",
     "a write by Modbus refused with exception 10",
     "a write by Modbus refused with exception 11",
+    "a write by Modbus refused with exception 4",
+    "a write by Modbus refused with exception 6",
     "a write by Modbus that a device confirmed",
     "a write to a device done",
     "a write to a device offline",
     "a write to a device refused",
     "a write to a device timed out",
+    "an answer lost",
+    "an answer of another function",
+    "an answer of another length",
+    "an answer of another unit",
+    "an answer that is garbage",
+    "an answer too late",
+    "an answer twice",
+    "an answer with a wrong id",
     "an end a frame was begun and not ended within frame_timeout",
     "an end another connection speaks for the same device",
     "an end at the peer's request",
@@ -144,4 +162,19 @@ fn a_refusal_that_is_not_heard_is_caught() {
 #[test]
 fn a_ticket_settled_twice_is_caught() {
     is_caught(Mutant::TicketSettledTwice, 5, &["each_ticket_settles_once"]);
+}
+
+#[test]
+fn an_id_that_is_ignored_is_caught() {
+    is_caught(Mutant::IdIgnored, 5, &["good_values_are_the_points_own"]);
+}
+
+#[test]
+fn a_unit_that_is_ignored_is_caught() {
+    is_caught(Mutant::UnitIgnored, 3, &["good_values_are_the_points_own"]);
+}
+
+#[test]
+fn a_breaker_that_stays_open_is_caught() {
+    is_caught(Mutant::BreakerStaysOpen, 1, &["who_is_well_comes_back"]);
 }

@@ -1,16 +1,19 @@
 //! A world: engines, peers and the network between them, on a time of its own.
 
+mod field;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::checkers;
 use super::client::Client;
+use super::field_watch::FieldWatch;
 use super::link::{Holder, Port, Side};
 use super::net::{Happening, HostWire, Net, device_address, host_address};
 use super::peers::{DatagramPeer, Ended, Hand, Master, MasterByDatagrams, Noise, Part, Peer, Plc, Talker};
 use super::plan::{LISTENERS, Plan};
-use super::plant;
+use super::plant::{self, Plant};
 use super::record::{Book, LinkId};
 use super::sessions::{Driver, EPOCH, Reporter};
 use super::units;
@@ -25,6 +28,8 @@ use crate::tags::Tags;
 
 /// All that was begun ends within this time: longer than any timeout of the engine.
 const REST_US: u64 = 9_000_000;
+/// The tags of polled devices are looked at after each turn, and so often.
+const LOOK_US: u64 = 20_000;
 /// Calls that are taken in one turn.
 const CALLS_PER_TURN: usize = 4;
 
@@ -49,6 +54,8 @@ pub(super) struct World {
     /// The server is the first.
     hosts: Vec<Host>,
     peers: Vec<Slot>,
+    /// What the driver of the server polls.
+    field: Option<FieldWatch>,
     /// The clients of sessions on other engines.
     reporters: Vec<Arc<Mutex<Client>>>,
     random: Random,
@@ -70,6 +77,7 @@ impl World {
             net,
             hosts: Vec::new(),
             peers: Vec::new(),
+            field: None,
             reporters: Vec::new(),
             random,
             book,
@@ -93,7 +101,7 @@ impl World {
             return;
         }
         self.come_to_rest();
-        if !self.pass_time(REST_US) {
+        if !self.let_all_come_back() || !self.pass_time(REST_US) {
             return;
         }
         self.check_rest();
@@ -114,7 +122,7 @@ impl World {
 
     fn add_host(&mut self, host: usize) {
         let plan = &self.plan;
-        let (tags, units) = plant::tags_and_units(plan);
+        let Plant { tags, units, polled } = plant::plant(plan, host);
         let document = Document::parse("world", "");
         let listeners = LISTENERS.map(|scheme| {
             let protocol = by_scheme(scheme).expect("a protocol of the table");
@@ -144,11 +152,20 @@ impl World {
         let buffer_memory = settings.buffer_memory;
         let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), self.now());
         units.resident().into_iter().for_each(|session| engine.house(session));
+        if let Some((field, fleet, figures)) = polled {
+            let newest =
+                field.written().map(|(device, point)| (device.tag(point), point.value(device.number, 0)));
+            self.book.open().newest.extend(newest);
+            self.field = Some(FieldWatch::begin(field, fleet, figures, &mut engine, &tags));
+            self.net.call_turn(host, 100);
+            self.net.after(LOOK_US, Happening::Look);
+        }
         self.hosts.push(Host { engine, tags, buffer_memory, turns_for_nothing: 0 });
     }
 
     fn populate(&mut self) {
         let plan = self.plan.clone();
+        self.populate_field(&plan);
         let parts = [
             (Part::Device, "dev", plan.devices),
             (Part::Subscriber { slow: false }, "fast", plan.fast),
@@ -296,6 +313,12 @@ impl World {
             }
             Happening::Wake(peer) => self.with_peer(peer, |peer, hand| peer.on_wake(hand)),
             Happening::Fault => self.do_harm(),
+            Happening::Look => {
+                if let Some(field) = &mut self.field {
+                    field.look_at_all(&self.hosts[0].tags, &mut self.book.open());
+                }
+                self.net.after(LOOK_US, Happening::Look);
+            }
         }
     }
 
@@ -318,6 +341,11 @@ impl World {
     /// A device takes one call at a time: the newest.
     fn on_dialled_peer(&mut self, peer: usize, port: Port) {
         if let Some(before) = self.peers[peer].port.replace(port) {
+            if self.field.is_some() {
+                let has_another = matches!(self.holder((before.0, Side::Caller)), Holder::Host(..));
+                let who = &self.net.names[peer];
+                self.book.judge(checkers::one_connection_at_a_time(who, has_another));
+            }
             self.net.abandon(before, true);
         }
         self.with_peer(peer, |peer, hand| peer.on_open(hand));
@@ -414,6 +442,9 @@ impl World {
         *turns_for_nothing = if nothing { *turns_for_nothing + 1 } else { 0 };
         self.book.judge(checkers::nobody_spins(host, *turns_for_nothing));
         self.book.judge(checkers::buffers_within_memory(engine, *buffer_memory));
+        if let (0, Some(field)) = (host, &mut self.field) {
+            field.look_at_new(&self.hosts[0].tags, &mut self.book.open());
+        }
     }
 
     /// What a poll says of an end that had an event.
@@ -435,6 +466,7 @@ impl World {
         }
         let live: Vec<LinkId> = (0..self.net.links.len())
             .filter(|&link| !self.net.links[link].holders.contains(&Holder::Nobody))
+            .filter(|&link| !self.net.is_spared(link))
             .collect();
         if !live.is_empty() {
             let link = live[self.random.below(live.len())];

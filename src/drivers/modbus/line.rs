@@ -8,6 +8,8 @@ use super::device::{Ask, Device, is_gateways};
 use super::figures::{FleetFigures, Reason, State};
 use super::settings::{Carrier, LineSettings};
 use super::writing::{Next, Order};
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::base::time::Tick;
 use crate::drivers::backoff::Backoff;
 use crate::drivers::dead_share::DeadShare;
@@ -251,8 +253,10 @@ impl Line {
                 if is_awaited { figures.late.add(1) } else { figures.mismatched.add(1) }
             });
         }
-        let Some(place) = self.flights.iter().position(|flight| !self.echo_tid || flight.tid == answer.tid)
-        else {
+        let any_id = !self.echo_tid;
+        #[cfg(test)]
+        let any_id = any_id || mutants::strikes(Mutant::IdIgnored);
+        let Some(place) = self.flights.iter().position(|flight| any_id || flight.tid == answer.tid) else {
             // Ids are given out in a row: one that was given out of late was, and is not waited for any more.
             let is_late = self.last_tid.wrapping_sub(answer.tid) < u16::MAX / 2;
             return self.count(answer.unit, |figures| {
@@ -261,7 +265,10 @@ impl Line {
         };
         let flight = &self.flights[place];
         let device = &self.devices[flight.device];
-        if device.settings.unit != answer.unit {
+        let is_unit = device.settings.unit == answer.unit;
+        #[cfg(test)]
+        let is_unit = is_unit || mutants::strikes(Mutant::UnitIgnored);
+        if !is_unit {
             device.figures.mismatched.add(1);
             return;
         }

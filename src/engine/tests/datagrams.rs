@@ -88,3 +88,34 @@ fn a_reply_that_takes_several_turns_goes_out_as_one() {
     assert_eq!(replies.len(), 1);
     rig.wind_up();
 }
+
+/// Says something at once.
+struct Greeter;
+
+impl Session for Greeter {
+    fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
+        cx.put(b"hello device");
+        cx.cut(cx.owed().len());
+        Flow::Continue
+    }
+
+    fn on_bytes(&mut self, _: &mut Context<'_>, input: &[u8]) -> Consumed {
+        Consumed { bytes: input.len(), flow: Flow::Continue }
+    }
+}
+
+#[test]
+fn a_socket_of_ours_breaks_before_what_is_owed_was_sent() {
+    let mut rig = Rig::new("line");
+    let to =
+        Endpoint { address: "10.0.0.7:502".parse().unwrap(), from: None, transport: Transport::Datagram };
+    rig.engine.dial_at(Tick::from_micros(0), to, Box::new(Greeter));
+    rig.turn();
+    let (key, _) = rig.lines.dialled.pop().unwrap();
+    rig.turn_with(|engine, lines| {
+        engine.on_dialled(key, Ok(()), lines);
+        engine.on_broken(key, ErrorKind::ConnectionRefused, lines);
+    });
+    assert_eq!((rig.engine.len(), rig.engine.buffer_bytes()), (0, 0));
+    rig.wind_up();
+}

@@ -1,10 +1,12 @@
 //! Who lives in a world besides the server, and how they behave.
 
 mod datagrams;
+mod dispatcher;
 mod master;
 mod master_datagrams;
 mod noise;
 mod plc;
+mod slave;
 mod talker;
 
 use super::link::{Appetite, Port};
@@ -14,10 +16,12 @@ use crate::base::random::Random;
 use crate::engine::End;
 
 pub(super) use datagrams::DatagramPeer;
+pub(super) use dispatcher::Dispatcher;
 pub(super) use master::Master;
 pub(super) use master_datagrams::MasterByDatagrams;
 pub(super) use noise::Noise;
 pub(super) use plc::Plc;
+pub(super) use slave::Slave;
 pub(super) use talker::{POLLED_TAGS_EACH, Part, Talker, polled_tag};
 
 /// How a connection came to its end, as its peer saw it.

@@ -28,6 +28,44 @@ fn what_was_read_is_kept_when_the_connection_is_lost() {
 }
 
 #[test]
+fn a_value_is_too_old_in_time_while_the_line_is_busy_and_others_wait() {
+    let mut bench = Bench::new(
+        "
+        [[device]]
+        name = 'm'
+        url = 'modbus://10.0.0.7'
+        rate = '400ms'
+        stale_after = '500ms'
+          [[device.tag]]
+          name = 'a'
+          address = 'holding:10'
+          type = 'u16'
+          [[device.tag]]
+          name = 'b'
+          address = 'holding:50'
+          type = 'u16'
+          rate = '450ms'
+        ",
+    );
+    bench.accept();
+    // It is a slow one, and so it is waited for.
+    for tag in ["a", "b"] {
+        let asked = bench.next();
+        bench.advance(millis(250));
+        bench.reply(&asked, &orderly(&asked));
+        assert!(bench.get(&format!("m/{tag}")).ends_with(" good"));
+    }
+    // Now it is asked for one of them, and the other one waits.
+    let read = bench.time("m/a") as u64;
+    bench.advance(millis(read + 499 - bench.ms()));
+    bench.check("m/a", "1010 good");
+    bench.advance(millis(1));
+    bench.check("m/a", "1010 uncertain");
+    bench.check_reason("m", "a", "not read for stale_after");
+    bench.wind_up();
+}
+
+#[test]
 fn retries_used_up_leave_the_value_in_doubt() {
     let mut bench = Bench::new(&plain("timeout = '100ms'\nretries = 2\nstale_after = '1h'"));
     bench.accept();
