@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Outcome;
 use super::load::Fleet;
+use super::polling::Polling;
 use super::server::Server;
 use super::setup::{Peer, Setup};
 
@@ -44,6 +45,7 @@ pub struct Plan {
     /// several times as long for all of them.
     pub patience: Duration,
     pub starts: usize,
+    pub polling: Polling,
 }
 
 pub const LONG: Plan = Plan {
@@ -54,6 +56,13 @@ pub const LONG: Plan = Plan {
     growth_pairs: 20,
     patience: Duration::from_secs(80),
     starts: 20,
+    polling: Polling {
+        devices: 5_000,
+        warm_up: Duration::from_secs(15),
+        slices: 15,
+        readings: 20,
+        writes: 1_000,
+    },
 };
 
 pub const SHORT: Plan = Plan {
@@ -64,6 +73,7 @@ pub const SHORT: Plan = Plan {
     growth_pairs: 10,
     patience: Duration::from_secs(9),
     starts: 20,
+    polling: Polling { devices: 500, warm_up: Duration::from_secs(3), slices: 3, readings: 5, writes: 200 },
 };
 
 /// Medians; that of the ratios is not the ratio of the medians, so only one side is kept beside it.

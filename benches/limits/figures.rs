@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::compare::{MANY, median};
+use super::polling::polling;
 use super::report::{self, KIB, MIB, Row};
 use super::server::Server;
 use super::setup::{Peer, Setup};
@@ -24,11 +25,12 @@ const TAGS: usize = 1_000_000;
 pub type Figure = fn(&Setup) -> Outcome<Vec<Row>>;
 
 /// In the order of the table. The name is for `--only`.
-pub const FIGURES: [(&str, Figure); 10] = [
+pub const FIGURES: [(&str, Figure); 11] = [
     ("noise", noise),
     ("turn", round_trip),
     ("pipelined", pipelined),
     ("modbus", modbus),
+    ("polling", polling),
     ("growth", growth),
     ("idle", idle_connections),
     ("session", idle_session),

@@ -3,8 +3,8 @@
 //! The servers run as children on one core, this program drives them from another; their CPU time and memory
 //! come from `/proc`. `scripts/limits` builds everything and calls this:
 //!
-//! `limits --lumina PATH --bare PATH [--redis PATH] [--libmodbus PATH] [--pymodbus PATH] [--short] [--strict]
-//! [--only FIGURE]… [--trace]`
+//! `limits --lumina PATH --bare PATH [--redis PATH] [--libmodbus PATH] [--pymodbus PATH] [--poller PATH]
+//! [--short] [--strict] [--only FIGURE]… [--trace]`
 //!
 //! Without a server to measure, as `cargo bench` and `cargo test --benches` call it, it ends at once.
 
@@ -14,6 +14,7 @@ mod compare;
 mod figures;
 mod load;
 mod modbus;
+mod polling;
 mod report;
 mod server;
 mod setup;
@@ -57,13 +58,16 @@ struct Arguments {
     /// a Python interpreter that has pymodbus, against which they are held too
     #[argh(option)]
     pymodbus: Option<PathBuf>,
-    /// less of everything, for CI: some 40 s
+    /// the poller on tokio-modbus that polling is held against (benches/peers/tokio-modbus)
+    #[argh(option)]
+    poller: Option<PathBuf>,
+    /// less of everything, for CI: some 60 s
     #[argh(switch)]
     short: bool,
     /// exit with 1 when a figure is missed, not only when the run fails
     #[argh(switch)]
     strict: bool,
-    /// only this figure: noise turn pipelined modbus growth idle session fresh tags start
+    /// only this figure: noise turn pipelined modbus polling growth idle session fresh tags start
     /// (repeatable)
     #[argh(option)]
     only: Vec<String>,
@@ -77,7 +81,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let ours = ["--lumina", "--bare", "--redis", "--libmodbus", "--pymodbus", "--help"];
+    let ours = ["--lumina", "--bare", "--redis", "--libmodbus", "--pymodbus", "--poller", "--help"];
     if !std::env::args().any(|argument| ours.contains(&argument.as_str())) {
         println!("limits: no server to measure; run scripts/limits");
         return ExitCode::SUCCESS;
@@ -115,6 +119,7 @@ fn run(arguments: Arguments) -> Outcome<Vec<Row>> {
             redis: arguments.redis,
             libmodbus: arguments.libmodbus,
             pymodbus: arguments.pymodbus,
+            poller: arguments.poller,
         },
         work,
         descriptors: raise_descriptor_limit()?,

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
@@ -55,6 +56,8 @@ pub struct Server {
     child: Child,
     /// Kept: a server whose standard output is gone may take it for a reason to end.
     _stdout: ChildStdout,
+    /// What it says on standard error.
+    log: PathBuf,
     pub address: SocketAddr,
     /// From just before it was spawned to the line that says that it listens.
     pub start: Duration,
@@ -118,7 +121,7 @@ impl Server {
         let mut child = cores.spawn(&mut command)?;
         let mut stdout = child.stdout.take().expect("standard output was asked for as a pipe");
         match wait_for_line(&mut stdout, begin + START_LIMIT, address_in) {
-            Ok(address) => Ok(Server { child, _stdout: stdout, address, start: begin.elapsed() }),
+            Ok(address) => Ok(Server { child, _stdout: stdout, log, address, start: begin.elapsed() }),
             Err(said) => {
                 watch::end(&mut child);
                 let log = fs::read_to_string(&log).unwrap_or_default();
@@ -126,6 +129,13 @@ impl Server {
                 Err(format!("{name} did not say where it listens: {said}{log}").into())
             }
         }
+    }
+
+    /// The last whole line on its standard error.
+    pub fn last_said(&self) -> Outcome<String> {
+        let text = fs::read_to_string(&self.log)?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        Ok(whole.lines().next_back().unwrap_or_default().to_owned())
     }
 
     /// CPU time of all its threads. Exact while the server sleeps; else up to a scheduler tick (4 ms) old.
@@ -192,8 +202,8 @@ impl Drop for Server {
 }
 
 /// Reads lines until `address_in` finds the address in one; an error is what was said instead.
-fn wait_for_line<T>(
-    stdout: &mut ChildStdout,
+pub fn wait_for_line<T>(
+    stdout: &mut (impl AsFd + Read),
     deadline: Instant,
     address_in: impl Fn(&str) -> Option<T>,
 ) -> Result<T, String> {

@@ -105,6 +105,8 @@ pub struct Programs {
     pub libmodbus: Option<PathBuf>,
     /// The interpreter that has the package.
     pub pymodbus: Option<PathBuf>,
+    /// No server, but what does the work of one that polls.
+    pub poller: Option<PathBuf>,
 }
 
 impl Programs {
