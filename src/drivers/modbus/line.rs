@@ -214,9 +214,6 @@ impl Line {
                     }
                 },
                 Carrier::Tcp | Carrier::Udp => match mbap::Frame::parse(rest) {
-                    Ok(Some(frame)) if self.carrier == Carrier::Udp && frame.bytes() < rest.len() => {
-                        (None, rest.len())
-                    }
                     Ok(Some(frame)) => {
                         let answer = Answer { tid: frame.transaction, unit: frame.unit, pdu: frame.pdu };
                         (Some(answer), frame.bytes())
@@ -226,7 +223,7 @@ impl Line {
                         self.count_mismatch();
                         return Err(violation);
                     }
-                    // A datagram that is no frame is by itself.
+                    // What is no frame at the end of a datagram is not continued by the next.
                     Ok(None) | Err(_) => (None, rest.len()),
                 },
             };
