@@ -45,6 +45,10 @@ pub(super) struct Line {
     /// Not before: `min_gap` after the last answer.
     ready_at: Tick,
     framing: rtu::Framing,
+    /// Bytes that have come and are no whole frame yet.
+    partial_bytes: usize,
+    /// As many of them came before the last request was sent, and are no part of its answer.
+    void_bytes: usize,
     was_connected: bool,
     /// The output is full, for the peer takes nothing.
     is_stuck: bool,
@@ -113,6 +117,8 @@ impl Line {
             unheard_since: None,
             ready_at: now,
             framing: rtu::Framing::new(rtu::Direction::Responses),
+            partial_bytes: 0,
+            void_bytes: 0,
             was_connected: false,
             is_stuck: false,
             next: now,
@@ -135,6 +141,7 @@ impl Line {
         (self.unheard_since, self.ready_at) = (None, now);
         self.hold = None;
         self.framing = rtu::Framing::new(rtu::Direction::Responses);
+        (self.partial_bytes, self.void_bytes) = (0, 0);
         for device in &mut self.devices {
             cx.attach(device.settings.owner);
             device.on_connected(now);
@@ -202,7 +209,11 @@ impl Line {
         if let Some(hold) = &mut self.hold {
             hold.until = now + hold.quiet_for;
         }
-        let mut bytes = 0;
+        let mut bytes = std::mem::take(&mut self.void_bytes);
+        if bytes > 0 {
+            self.framing = rtu::Framing::new(rtu::Direction::Responses);
+            cx.count_damaged();
+        }
         loop {
             let rest = &input[bytes..];
             let (answer, length) = match self.carrier {
@@ -233,6 +244,7 @@ impl Line {
                 None => cx.count_damaged(),
             }
         }
+        self.partial_bytes = input.len() - bytes;
         self.unheard_since = (!self.flights.is_empty()).then_some(now);
         self.pump(cx);
         Ok(bytes)
@@ -497,6 +509,9 @@ impl Line {
                 cx.cut(cx.owed().len());
             }
             Carrier::Rtu => {
+                // On a serial line silence would have ended it. Waited for, it would swallow one answer after
+                // the other.
+                self.void_bytes = self.partial_bytes;
                 cx.put(&[unit]);
                 cx.put(pdu);
                 cx.put(&rtu::trailer(unit, pdu));

@@ -200,6 +200,20 @@ fn a_damaged_or_torn_rtu_frame_costs_its_own_request_only() {
 }
 
 #[test]
+fn an_rtu_frame_that_never_ends_swallows_one_answer() {
+    let mut bench = Bench::new(&plain("timeout = '200ms'").replace("modbus://", "modbus-rtu://"));
+    let conn = bench.accept();
+    bench.next();
+    // The head of an answer of a hundred registers.
+    bench.send(conn, &[1, 3, 200]);
+    bench.serve(seconds(4), |asked| Some(orderly(asked)));
+    bench.check("m/a", "1010 good");
+    assert!(bench.count("m", "timeouts") <= 2, "{} timeouts", bench.count("m", "timeouts"));
+    assert!(!bench.is_closed(conn));
+    bench.wind_up();
+}
+
+#[test]
 fn a_datagram_that_is_no_frame_is_dropped_by_itself() {
     let mut bench = Bench::new(&plain("").replace("modbus:", "modbus+udp:"));
     let conn = bench.accept();
