@@ -381,7 +381,6 @@ impl Line {
             self.on_unanswered(cx, flight);
         }
         self.devices.iter_mut().for_each(|device| device.expire(cx));
-        self.see_who_is_paused(cx);
         if timed_out && self.unheard_since.is_some_and(|since| now - since >= DEAD_AFTER) {
             log::warn!("{}: nothing came for {DEAD_AFTER:?}, the connection is made anew", self.url);
             return false;
@@ -444,6 +443,8 @@ impl Line {
     /// Send what can be sent now.
     fn pump(&mut self, cx: &mut Context<'_>) {
         let now = cx.now().tick;
+        // Each time, for an answer would put off the next look.
+        self.see_who_is_paused(cx);
         while self.flights.len() < self.window && self.hold.is_none() && self.ready_at <= now {
             self.is_stuck = cx.room() < mbap::MOST_FRAME_BYTES;
             if self.is_stuck {
