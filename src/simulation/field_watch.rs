@@ -192,15 +192,15 @@ fn on_time_us(line: &LinePlan, device: &DevicePlan, point: &Point, now_us: u64) 
         return None;
     }
     let rate_us = device.rates_ms[point.group] * 1_000;
-    let dead = line.devices.iter().filter_map(|device| device.dies_at_us);
-    let all_dead_us =
-        dead.clone().max().map_or(0, |died_us| died_us + dead.count() as u64 * wait_ms(line) * 1_500);
+    let dead: Vec<u64> = line.devices.iter().filter_map(|device| device.dies_at_us).collect();
+    let in_vain_us = dead.len() as u64 * wait_ms(line) * 1_500;
+    let all_dead_us = dead.iter().max().map_or(0, |died_us| died_us + in_vain_us);
     let learned_us = if device.refuses { LEARNED_WITHIN_US + 6 * rate_us } else { 0 };
     let steady_us = BEGUN_WITHIN_US + rate_us + learned_us + all_dead_us;
-    // Each of its requests, and those of others on the line, go one after the other at worst; and one to a
-    // unit that is dead.
+    // Each of its requests, and those of others on the line, go one after the other at worst; and a probe of
+    // each unit that is dead.
     let requests = line.devices.iter().map(|device| device.points().count() as u64 + 2).sum::<u64>();
-    let held_us = if all_dead_us > 0 { hold_ms(line) * 1_000 } else { 0 };
+    let held_us = dead.len() as u64 * hold_ms(line) * 1_000;
     let most_us = rate_us + requests * (line.answer_us + ROUND_US) + held_us;
     let stale_us = device.stale_after_ms.unwrap_or(3 * device.rates_ms[point.group]) * 1_000;
     (now_us > steady_us && most_us < stale_us).then_some(most_us)

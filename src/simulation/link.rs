@@ -73,6 +73,8 @@ pub(super) struct Pipe {
     /// Nothing sent from now on arrives before.
     pub(super) not_before_us: u64,
     pub(super) arrived: VecDeque<u8>,
+    /// How long each datagram is that has arrived, where there are any.
+    datagrams: Option<VecDeque<usize>>,
     pub(super) end_sent: bool,
     pub(super) end_arrived: bool,
     /// The sender was refused, and waits to hear of room.
@@ -99,6 +101,7 @@ impl Pipe {
             flying: VecDeque::new(),
             not_before_us: 0,
             arrived: VecDeque::new(),
+            datagrams: None,
             end_sent: false,
             end_arrived: false,
             sender_waits: false,
@@ -117,7 +120,10 @@ impl Pipe {
         while self.flying.front().is_some_and(|(at, _)| *at <= now_us) {
             any = true;
             match self.flying.pop_front() {
-                Some((_, Payload::Bytes(bytes))) => self.arrived.extend(bytes),
+                Some((_, Payload::Bytes(bytes))) => {
+                    self.datagrams.iter_mut().for_each(|datagrams| datagrams.push_back(bytes.len()));
+                    self.arrived.extend(bytes);
+                }
                 Some((_, Payload::End)) => self.end_arrived = true,
                 None => {}
             }
@@ -130,9 +136,19 @@ impl Pipe {
         !self.arrived.is_empty() || self.end_arrived || self.broken
     }
 
-    /// Read up to `most` bytes. `Ok(0)` is the end.
+    /// What has arrived is not wanted any more.
+    pub(super) fn drop_arrived(&mut self) {
+        self.arrived.clear();
+        self.datagrams.iter_mut().for_each(VecDeque::clear);
+    }
+
+    /// Read up to `most` bytes, or a datagram. `Ok(0)` is the end.
     pub(super) fn take(&mut self, into: &mut [u8]) -> Result<usize, ErrorKind> {
-        let count = into.len().min(self.arrived.len());
+        let most = match &mut self.datagrams {
+            Some(datagrams) => datagrams.pop_front().unwrap_or(0),
+            None => self.arrived.len(),
+        };
+        let count = into.len().min(most);
         if count > 0 {
             let (first, second) = self.arrived.as_slices();
             let split = first.len().min(count);
@@ -187,7 +203,9 @@ impl Link {
     /// It carries datagrams, for which nobody waits until there is room.
     pub(super) fn be_datagrams(&mut self) {
         self.is_datagram = true;
-        self.pipes.iter_mut().for_each(|pipe| pipe.window = 1 << 20);
+        for pipe in &mut self.pipes {
+            (pipe.window, pipe.datagrams) = (1 << 20, Some(VecDeque::new()));
+        }
     }
 
     /// The pipe that `side` reads from.

@@ -200,7 +200,7 @@ impl Net {
         let unread = !self.links[link].to(side).arrived.is_empty();
         if self.links[link].holder(side) == Holder::Nobody && unread {
             // Who has closed wants no more bytes: its kernel says so.
-            self.links[link].to(side).arrived.clear();
+            self.links[link].to(side).drop_arrived();
             self.break_for((link, side.other()));
             return;
         }
@@ -358,7 +358,7 @@ impl Net {
         pipe.broken = true;
         if !keeps {
             pipe.outstanding -= pipe.arrived.len();
-            pipe.arrived.clear();
+            pipe.drop_arrived();
         }
         self.alert(port);
     }
