@@ -169,9 +169,11 @@ impl Reader<'_> {
         section.require("name", "one level of a tag's name, such as \"meter7\"");
         section.require("url", "such as \"modbus://10.0.0.7:502\"");
         let name = section.parse("name", |text| {
-            DeviceName::parse(text).map(|name| Box::from(name.as_str())).map_err(|error| error.to_string())
+            DeviceName::parse(text)
+                .map(|name| Box::<str>::from(name.as_str()))
+                .map_err(|error| error.to_string())
         });
-        let name = name.filter(|name: &Box<str>| {
+        let name = name.filter(|name| {
             if name.len() > MOST_NAME_BYTES {
                 section.error("name", format!("a device's name has at most {MOST_NAME_BYTES} bytes"));
                 return false;
