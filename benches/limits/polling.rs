@@ -1,9 +1,9 @@
-//! Thousands of Modbus devices that are polled: how old their points are, what that costs, and how long a write
-//! takes meanwhile.
+//! Thousands of Modbus devices that are polled: how old their points are, what that costs, and how long a
+//! write takes meanwhile.
 //!
 //! The slaves are `lumina simulate` on the driver's core, and answer at once. Nothing is taken from what the
-//! server says of itself or is configured to do: the points are read over the line protocol, and their time is
-//! held against the server's clock.
+//! server says of itself or is configured to do: the points are read over the line protocol, and their time
+//! is held against the server's clock.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -274,12 +274,11 @@ fn read_all(server: &Server, plan: &Polling, silent_percent: usize) -> Outcome<R
     let mut line = Line::connect(server.address)?;
     let mut points = Points::of(plan.devices);
     let begin = Instant::now();
-    let mut last = begin;
+    let mut clock = Vec::new();
     for reading in 0..plan.readings {
         let due = begin + BETWEEN_READINGS * reading as u32;
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        last = Instant::now();
-        points.read(&mut line)?;
+        clock.push(points.read(&mut line)?);
         if reading == 0 {
             // Nobody knows how long they had been there.
             points.fresh = 0;
@@ -293,7 +292,7 @@ fn read_all(server: &Server, plan: &Polling, silent_percent: usize) -> Outcome<R
     // A healthy point without a value is older than any.
     points.ages.resize(plan.readings * expected * TAGS, f64::INFINITY);
     let [median_ms, p99_ms, _] = quantiles(points.ages);
-    let fresh = points.fresh as f64 / (last - begin).as_secs_f64();
+    let fresh = points.fresh as f64 / (clock[clock.len() - 1] - clock[0]) * 1_000.0;
     Ok(Read { healthy, p99_ms, median_ms, fresh, not_good: points.not_good })
 }
 
@@ -316,7 +315,9 @@ impl Points {
         Points { names, newest, ages: Vec::new(), fresh: 0, not_good: 0 }
     }
 
-    fn read(&mut self, line: &mut Line) -> Outcome<()> {
+    /// Returns when that was, on the server's clock in milliseconds: the middle of it.
+    fn read(&mut self, line: &mut Line) -> Outcome<f64> {
+        let mut times = Vec::new();
         for (names, newest) in self.names.chunks(BATCH).zip(self.newest.chunks_mut(BATCH)) {
             let mut request = String::new();
             names.iter().for_each(|name| writeln!(request, "GET {name}").expect("a string takes all"));
@@ -324,6 +325,7 @@ impl Points {
             let replies = line.ask(&request, names.len() + 1)?;
             let (now, replies) = replies.split_last().expect("as many as were asked for");
             let now: u64 = now.strip_prefix("OK ").ok_or("TIME was not answered with a time")?.parse()?;
+            times.push(now as f64);
             for ((name, reply), newest) in names.iter().zip(replies).zip(newest) {
                 let fields: Vec<&str> = reply.split(' ').collect();
                 let (good, at) = match fields[..] {
@@ -340,7 +342,7 @@ impl Points {
                 *newest = at;
             }
         }
-        Ok(())
+        Ok(times.iter().sum::<f64>() / times.len() as f64)
     }
 
     fn healthy(&self) -> Vec<usize> {

@@ -1,9 +1,9 @@
-//! Polls Modbus devices the way one writes it first: with tokio-modbus, a task for each device, all of them on
-//! one thread. Answers are thrown away. What `scripts/limits` holds Lumina's polling against.
+//! Polls Modbus devices the way one writes it first: with tokio-modbus, a task for each device, all of them
+//! on one thread. Answers are thrown away. What `scripts/limits` holds Lumina's polling against.
 //!
-//! `tokio-modbus-poller 127.0.0.1:1502 5000` reads registers 0 to 19 of unit 1 at 127.0.0.1 and the next 4,999
-//! addresses once a second. Its first line on standard output is the address that it was given; each second it
-//! says on standard error how many reads were answered so far, and in how many seconds.
+//! `tokio-modbus-poller 127.0.0.1:1502 5000` reads registers 0 to 19 of unit 1 at 127.0.0.1 and the next
+//! 4,999 addresses once a second. Its first line on standard output is the address that it was given; each
+//! second it says on standard error how many reads were answered so far, and in how many seconds.
 
 use std::cell::Cell;
 use std::error::Error;
