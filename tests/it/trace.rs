@@ -160,6 +160,31 @@ fn check_with_tshark(file: &str) {
     assert_eq!(handshake.map(|packets| packets.lines().count()), Some(1));
 }
 
+/// Polled devices, one on a connection of its own and two behind one, by this server from two others.
+#[test]
+fn polled_devices() {
+    let slave = || {
+        let units = [1, 2].map(|id| format!("[[modbus.unit]]\nid = {id}\nholdings = 300\n")).concat();
+        Server::with(&format!("{units}[[listen]]\nurl = 'modbus://127.0.0.1:0'"))
+    };
+    let (one, two) = (slave(), slave());
+    let device = |name, slave: &Server, unit| {
+        let url = format!("modbus://{}", slave.addr(0));
+        let keys = format!("name = '{name}'\nurl = '{url}'\nunit = {unit}\nrate = '10ms'\n");
+        format!("[[device]]\n{keys}[[device.tag]]\nname = 'a'\naddress = 'holding:{unit}00'\ntype = 'u16'\n")
+    };
+    let server = Server::with(
+        &[device("meter7", &one, 1), device("unit1", &two, 1), device("unit2", &two, 2)].concat(),
+    );
+    for (name, slave, unit) in [("meter7", &one, 1), ("unit1", &two, 1), ("unit2", &two, 2)] {
+        let trace = Tracing::start(&server, &[name]);
+        trace.expect_some(&format!("# connection * to {}: modbus", slave.addr(0)));
+        trace.expect_some(&format!("* -> 12 ... unit {unit}: read holding register {unit}00"));
+        trace.expect_some(&format!("* <- 11 ... unit {unit}: 1 register: 0"));
+        assert!(trace.lines.iter().take(20).all(|line| line.contains(&format!("unit {unit}: "))));
+    }
+}
+
 #[test]
 fn a_capture_on_standard_output() {
     let server = Server::start();

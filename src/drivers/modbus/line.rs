@@ -13,9 +13,10 @@ use crate::base::mutants::{self, Mutant};
 use crate::base::time::Tick;
 use crate::drivers::backoff::Backoff;
 use crate::drivers::dead_share::DeadShare;
-use crate::engine::{Context, Endpoint, Question, WriteOrder};
+use crate::engine::{Context, Direction, Endpoint, Question, WriteOrder};
 use crate::protocols::modbus::response::ReplyError;
 use crate::protocols::modbus::{Exception, Pdu, Request, Response, mbap, rtu};
+use crate::tags::name::DeviceName;
 use crate::tags::{Refusal, TagId};
 
 /// Timeouts alone end a connection only when nothing at all has come for so long.
@@ -125,6 +126,11 @@ impl Line {
         }
     }
 
+    /// The scheme of its URL.
+    pub(super) fn scheme(&self) -> &'static str {
+        self.carrier.scheme()
+    }
+
     /// For people.
     pub(super) fn url(&self) -> &str {
         &self.url
@@ -142,6 +148,9 @@ impl Line {
         self.hold = None;
         self.framing = rtu::Framing::new(rtu::Direction::Responses);
         (self.partial_bytes, self.void_bytes) = (0, 0);
+        if let [device] = &self.devices[..] {
+            cx.record_as(name_of(device));
+        }
         for device in &mut self.devices {
             cx.attach(device.settings.owner);
             device.on_connected(now);
@@ -240,7 +249,13 @@ impl Line {
             };
             bytes += length;
             match answer {
-                Some(answer) => self.on_answer(cx, answer),
+                Some(answer) => {
+                    let device = self.devices.iter().find(|device| device.settings.unit == answer.unit);
+                    if let Some(device) = device.filter(|_| self.devices.len() > 1) {
+                        cx.trace(name_of(device), self.scheme(), Direction::In, &rest[..length]);
+                    }
+                    self.on_answer(cx, answer);
+                }
                 None => cx.count_damaged(),
             }
         }
@@ -503,6 +518,7 @@ impl Line {
         let mut pdu = Pdu::new();
         ask.request().encode(&mut pdu);
         let pdu = &pdu[..];
+        let before = cx.owed().len();
         match self.carrier {
             Carrier::Tcp | Carrier::Udp => {
                 cx.put(&mbap::header(self.last_tid, unit, pdu.len()));
@@ -517,6 +533,13 @@ impl Line {
                 cx.put(pdu);
                 cx.put(&rtu::trailer(unit, pdu));
             }
+        }
+        if self.devices.len() > 1 {
+            let mut frame = [0; mbap::MOST_FRAME_BYTES];
+            let sent = &cx.owed()[before..];
+            let frame = &mut frame[..sent.len()];
+            frame.copy_from_slice(sent);
+            cx.trace(name_of(device), self.scheme(), Direction::Out, frame);
         }
         let deadline = now + timeout;
         self.unheard_since.get_or_insert(now);
@@ -555,6 +578,10 @@ impl Line {
             None => Tick::NEVER,
         }
     }
+}
+
+fn name_of(device: &Device) -> DeviceName<'_> {
+    DeviceName::parse(&device.settings.name).expect("the configuration's names are names")
 }
 
 impl Ask {

@@ -103,6 +103,10 @@ impl Session for Linked {
         }
     }
 
+    fn asks_in(&self) -> Option<&'static str> {
+        self.line.as_ref().map(|line| line.scheme())
+    }
+
     fn deadline(&self) -> Option<Tick> {
         self.line.as_ref().map(|line| line.next)
     }

@@ -29,6 +29,12 @@ pub enum Carrier {
 }
 
 impl Carrier {
+    /// That of its URLs.
+    pub(super) fn scheme(self) -> &'static str {
+        let row = SCHEMES.into_iter().find(|(_, carrier)| *carrier == self);
+        row.map(|(scheme, _)| scheme).expect("each has a scheme")
+    }
+
     pub(super) fn transport(self) -> Transport {
         match self {
             Carrier::Tcp | Carrier::Rtu => Transport::Stream,
