@@ -95,6 +95,18 @@ impl FieldWatch {
             let verdict = self.judge(record, &self.points[at]);
             record.judge(verdict);
         }
+        let is_on_time = |watched: &Watched| {
+            let (line, device) = self.plans(watched);
+            on_time_us(line, device, watched.point, record.now_us).is_some()
+        };
+        let on_time = self.points.iter().filter(|watched| is_on_time(watched)).count();
+        if on_time > 0 && !record.quiet {
+            record.meet(match self.plan.dead_percent {
+                0 => "polls on time while nobody is dead",
+                5 => "polls on time while one in twenty is dead",
+                _ => "polls on time while half are dead",
+            });
+        }
     }
 
     fn see_who_is_paused(&self, record: &mut Record) {

@@ -9,7 +9,7 @@ use crate::base::mutants::{Mutant, plant};
 const SEEDS: u64 = 200;
 
 /// What some of them must come across.
-const CASES: [&str; 48] = [
+const CASES: [&str; 51] = [
     "a broadcast",
     "a connection too many",
     "a damaged frame",
@@ -58,6 +58,9 @@ const CASES: [&str; 48] = [
     "an output nearly full",
     "memory short",
     "nothing to be shown to a master",
+    "polls on time while half are dead",
+    "polls on time while nobody is dead",
+    "polls on time while one in twenty is dead",
 ];
 
 fn number(variable: &str) -> Option<u64> {
