@@ -51,8 +51,10 @@ pub fn good_values_are_the_points_own(
             let tag = device.tag(point);
             let confirmed = record.confirmed.get(&tag).copied().unwrap_or(-1);
             if value < confirmed {
-                let what = format_args!("{tag} is {value:#x}, and was confirmed to be {confirmed:#x}");
-                return violation(rule, what);
+                return violation(
+                    rule,
+                    format_args!("{tag} is {value:#x}, and was confirmed to be {confirmed:#x}"),
+                );
             }
             if version > 0 && !record.device_did.contains(&(tag.clone(), value)) {
                 return violation(rule, format_args!("{tag} is {value:#x}, which the device never had"));
@@ -82,8 +84,10 @@ pub fn nothing_is_good_for_too_long(
             let age_us = age_us(version, now_us);
             if age_us > most_us + NOTICED_US {
                 let tag = device.tag(point);
-                let what = format_args!("{tag} is good, and was true {age_us} µs ago ({most_us} at most)");
-                return violation(rule, what);
+                return violation(
+                    rule,
+                    format_args!("{tag} is good, and was true {age_us} µs ago ({most_us} at most)"),
+                );
             }
             Ok(())
         }
@@ -109,8 +113,7 @@ pub fn healthy_devices_are_polled_on_time(
             let age_us = age_us(version, record.now_us);
             if age_us > most_us + NOTICED_US {
                 let tag = device.tag(point);
-                let what = format_args!("{tag} was true {age_us} µs ago, {most_us} at most");
-                return violation(rule, what);
+                return violation(rule, format_args!("{tag} was true {age_us} µs ago, {most_us} at most"));
             }
             Ok(())
         }
