@@ -21,8 +21,8 @@ use crate::tags::{Refusal, TagId};
 
 /// Timeouts alone end a connection only when nothing at all has come for so long.
 const DEAD_AFTER: Duration = Duration::from_secs(5);
-/// How often it is looked whether a device is to be paused.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether a device is to be paused, or to go on.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Line {
     pub(super) to: Endpoint,

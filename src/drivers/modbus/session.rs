@@ -1,11 +1,8 @@
 //! A line's life: parked while there is no connection, then linked to one, then parked again.
 
+use super::line::{LOOK_AGAIN, Line};
 use crate::base::time::Tick;
-use crate::drivers::modbus::line::Line;
 use crate::engine::{Consumed, Context, End, Flow, Question, Session, WriteOrder};
-
-/// How often a line whose devices are all paused looks whether one is to go on.
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A line without a connection.
 pub struct Parked {
