@@ -1,6 +1,7 @@
 //! The configuration: a file's text (and `--listen` URLs) made into strict settings, all errors at once. Each
 //! protocol reads its own keys of a `[[listen]]` section.
 
+mod shards;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,8 @@ use crate::tags::name::TagName;
 use crate::tags::value::{Input, Kind, Limits, Number, Value};
 use crate::tags::{Access, Declaration, Declared, DeclaredTag, TagSettings};
 
+pub use shards::Shards;
+
 /// Everything that a server is told.
 pub struct Config {
     /// `[server]`
@@ -42,6 +45,8 @@ pub struct Config {
 pub struct ServerConfig {
     /// For people: which server is it?
     pub name: String,
+    /// Threads that serve connections.
+    pub shards: Shards,
     /// Connections served at once; lowered to what the descriptor limit allows.
     pub max_connections: usize,
     /// Subscriptions of one connection.
@@ -64,6 +69,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         ServerConfig {
             name: "lumina".to_owned(),
+            shards: Shards::default(),
             max_connections: 65_536,
             max_subscriptions: 10_000,
             max_udp_peers: 1_024,
@@ -214,6 +220,7 @@ fn server_section(section: Section<'_>) -> ServerConfig {
     let integer = |value: Option<i64>, default: usize| value.map_or(default, |value| value as usize);
     let config = ServerConfig {
         name: section.parse("name", server_name).unwrap_or(default.name),
+        shards: shards(&section).unwrap_or(default.shards),
         max_connections: integer(section.integer("max_connections", CONNECTIONS), default.max_connections),
         max_subscriptions: integer(
             section.integer("max_subscriptions", SUBSCRIPTIONS),
@@ -234,6 +241,16 @@ fn server_section(section: Section<'_>) -> ServerConfig {
     };
     section.finish();
     config
+}
+
+fn shards(section: &Section<'_>) -> Option<Shards> {
+    let shards = match section.scalar("shards")? {
+        Scalar::Integer(count) => Shards::of(count).ok_or_else(|| count.to_string()),
+        Scalar::Text(text) => text.parse().map_err(|_| format!("'{text}'")),
+        other => Err(format!("{other:?}")),
+    };
+    let wrong = |what| section.error("shards", format!("'shards' is {what}, {}", shards::EXPECTED));
+    shards.map_err(wrong).ok()
 }
 
 /// Nothing at all, or enough to be of use.

@@ -29,8 +29,9 @@ impl Counter {
     }
 }
 
-/// What a shard counts.
+/// What a shard counts. No other shard's counters share a cache line with them.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct Metrics {
     /// Connections that are open now.
     pub connections: Counter,
@@ -48,6 +49,8 @@ pub struct Metrics {
     pub bytes_out: Counter,
     /// Subscriptions now.
     pub subscriptions: Counter,
+    /// Memory in connections' buffers, in bytes, as it was at the end of the last turn.
+    pub buffer_bytes: Counter,
     /// How long a turn of the loop takes: mean of the last ones, in microseconds.
     pub turn_mean_us: Counter,
     /// The longest turn of the last ten seconds or so, in microseconds.

@@ -8,16 +8,18 @@ use std::sync::Arc;
 use crate::base::time::{Now, Tick};
 use crate::config::{Config, ListenConfig};
 use crate::drivers::{self, modbus::figures::FleetFigures};
-use crate::engine::{Engine, Figures, Listener, Protocol, Settings, declare_system_tags};
-use crate::metrics::Metrics;
-use crate::reactor::{BoundSocket, Clock, Reactor, bind, raise_descriptor_limit};
+use crate::engine::{Engine, Figures, Listener, Protocol, Settings, Shared, declare_system_tags};
+use crate::reactor::{
+    BoundSocket, Clock, DESCRIPTORS_OF_SHARD, Reactor, bind, raise_descriptor_limit, run_all,
+};
 use crate::tags::name::TagName;
 use crate::tags::value::Quality;
 use crate::tags::{DeclaredTag, Memory, Refusal, Tags, Write};
 
 /// A server that has bound all its listeners, and accepts on none of them yet.
 pub struct Server {
-    reactor: Reactor,
+    /// One a shard.
+    reactors: Vec<Reactor>,
     bound: Vec<Bound>,
 }
 
@@ -76,7 +78,9 @@ impl Server {
         let clock = Clock::start();
         let now = clock.now();
         let AllBound { sockets, listeners, bound } = bind_all(&config.listeners)?;
-        let descriptors = raise_descriptor_limit(sockets.len() + config.fleet.lines.len());
+        let shards = config.server.shards.count();
+        let taken = sockets.len() + config.fleet.lines.len() + DESCRIPTORS_OF_SHARD * (shards - 1);
+        let descriptors = raise_descriptor_limit(taken);
         if descriptors.connections == 0 {
             return Err(StartError::Descriptors(descriptors.limit));
         }
@@ -87,7 +91,7 @@ impl Server {
             config.services.iter().filter_map(|service| Arc::clone(service).memory()).collect();
         let figures = Arc::new(FleetFigures::new(&config.fleet));
         memories.push(Arc::clone(&figures) as Arc<dyn Memory>);
-        let tags = Tags::new(config.server.tags.clone(), config.fleet.names, 1)
+        let tags = Tags::new(config.server.tags.clone(), config.fleet.names, shards)
             .with_system_tags(figures.most_tags())
             .with_memories(memories);
         let tags = Arc::new(tags);
@@ -104,23 +108,29 @@ impl Server {
             listeners,
             memory_probe: resident_bytes,
         };
-        let metrics = Arc::new(Metrics::default());
-        let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), metrics, now);
-        engine.compute(Arc::clone(&figures) as Arc<dyn Figures>);
-        for tag in config.tags {
-            declare(&tags, &mut engine, tag, now)?;
+        let shared = Shared::new(settings, Arc::clone(&tags));
+        let mut engines: Vec<Engine> = (0..shards).map(|number| Engine::new(number, &shared, now)).collect();
+        for engine in &mut engines {
+            engine.compute(Arc::clone(&figures) as Arc<dyn Figures>);
         }
-        drivers::modbus::sessions(config.fleet.lines, &figures, &tags, now.tick)
-            .for_each(|session| engine.house(session));
+        for tag in config.tags {
+            declare(&tags, &mut engines[0], tag, now)?;
+        }
+        for session in drivers::modbus::sessions(config.fleet.lines, &figures, &tags, now.tick) {
+            engines[shared.give_to_least_loaded()].house(session);
+        }
         for service in config.services {
             service.bind(&tags, now.wall).map_err(|(name, refusal)| StartError::Tag(name, refusal))?;
             if let Some(session) = service.resident() {
-                engine.house(session);
+                engines[0].house(session);
             }
         }
-        let reactor =
-            Reactor::new(engine, clock, sockets, config.server.shutdown_grace).map_err(StartError::System)?;
-        Ok(Server { reactor, bound })
+        if shards > 1 {
+            log::info!("{shards} shards serve connections, a thread each");
+        }
+        let grace = config.server.shutdown_grace;
+        let reactors = Reactor::of_all(engines, clock, sockets, grace).map_err(StartError::System)?;
+        Ok(Server { reactors, bound })
     }
 
     /// The addresses listened on, in the order of the configuration.
@@ -130,7 +140,7 @@ impl Server {
 
     /// Serve until a signal asks to stop.
     pub fn run(self) -> io::Result<()> {
-        self.reactor.run()
+        run_all(self.reactors)
     }
 }
 

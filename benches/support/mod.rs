@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use lumina::base::section::Document;
 use lumina::base::time::{Now, Tick, Timestamp};
-use lumina::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Wire, declare_system_tags};
+use lumina::engine::{
+    ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Shared, Wire, declare_system_tags,
+};
 use lumina::protocols::by_scheme;
 use lumina::security::Grants;
 use lumina::tags::{TagSettings, Tags};
@@ -91,7 +93,7 @@ impl Bench {
             listeners: vec![listener],
             memory_probe: || 0,
         };
-        let engine = Engine::new(0, Arc::new(settings), tags, Arc::default(), clocks(0));
+        let engine = Engine::new(0, &Shared::new(settings, tags), clocks(0));
         Bench { engine, now_us: 0 }
     }
 

@@ -1,5 +1,6 @@
 //! What every other module may use, and what uses none of them.
 
+pub mod bell;
 pub mod host;
 pub mod log;
 #[cfg(test)]

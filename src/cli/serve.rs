@@ -5,7 +5,7 @@ use std::io::Write;
 use argh::FromArgs;
 
 use super::{Exit, complain, read_config, say_error};
-use crate::config::Config;
+use crate::config::{Config, Shards};
 use crate::server::{Bound, Server};
 
 /// Run the server, until Ctrl-C or SIGTERM.
@@ -19,6 +19,9 @@ pub(super) struct Serve {
     /// is none) or echo://127.0.0.1:0; may be given several times
     #[argh(option, arg_name = "url")]
     listen: Vec<String>,
+    /// threads that serve connections: a number, or auto for one a core; instead of what the configuration says
+    #[argh(option, arg_name = "count")]
+    shards: Option<Shards>,
     /// how much is logged to stderr: off, error, warn, info (the default), debug or trace
     #[argh(option, arg_name = "level", default = "log::LevelFilter::Info")]
     log: log::LevelFilter,
@@ -33,10 +36,13 @@ impl Serve {
                 Err(exit) => return exit,
             },
         };
-        let config = match Config::parse(file, &text, &self.listen) {
+        let mut config = match Config::parse(file, &text, &self.listen) {
             Ok(config) => config,
             Err(errors) => return complain(&errors),
         };
+        if let Some(shards) = self.shards {
+            config.server.shards = shards;
+        }
         crate::base::log::init(self.log);
         let exit = match Server::bind(config) {
             Ok(server) => {

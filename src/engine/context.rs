@@ -4,13 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use super::connection::Link;
-use super::pending_writes::{Question, Ticket, Wanted, WriteOrder};
+use super::orders::Outcome;
+use super::pending_writes::Ticket;
 use super::session::{ConnKey, Endpoint, Session};
-use super::shard::{Errand, Shard};
+use super::shard::Shard;
 use super::trace::{Direction, Origin, Traced};
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::tags::name::{DeviceName, Pattern, TagName};
-use crate::tags::value::{Input, Quality, Sample, Value};
+use crate::tags::value::{Input, Quality, Sample};
 use crate::tags::{Admitted, Limit, OwnerId, Refusal, Scan, SourceId, TagId, Tags, Write};
 
 /// A session's view of the server during one call: the clocks, the tags, its own output.
@@ -167,7 +168,7 @@ impl Context<'_> {
         self.check_may_write()?;
         let admitted = self.shard.tags.admit_to(tag, value)?;
         match admitted.owner {
-            Some(owner) if self.shard.driver(owner).is_none() => Err(Refusal::Offline),
+            Some(owner) if !self.shard.is_driven(owner) => Err(Refusal::Offline),
             _ => Ok(admitted),
         }
     }
@@ -190,7 +191,8 @@ impl Context<'_> {
             return Err(Refusal::ValueOnly);
         }
         if let Some(owner) = owner {
-            return self.order(owner, tag, value.into_value());
+            let order = self.shard.order(self.key, owner, tag, value.into_value());
+            return order.map(Written::Pending);
         }
         if let Some((figures, number)) = self.shard.figure(tag) {
             return figures.write(number, &value).map(|()| Written::Done);
@@ -205,30 +207,24 @@ impl Context<'_> {
         let now = self.shard.now;
         let stale_at = stale_after.map_or(Tick::NEVER, |span| now.tick + span);
         let time = time.unwrap_or(now.wall);
-        let write = Write { value, quality, time, source: self.link.source, stale_at };
-        self.shard.tags.write(admitted, now.tick, write);
+        let source = self.link.source.map(|source| self.shard.speaker(self.key, source));
+        let write = Write { value, quality, time, source, stale_at };
+        if !self.shard.tags.write(admitted, now.tick, write) {
+            // It was told so by a letter that is still under way.
+            self.shard.taken_over.push(self.key);
+            return Err(Refusal::Denied);
+        }
         if stale_at < Tick::NEVER {
             self.shard.stale.arm_no_later(tag.0, stale_at);
         }
         Ok(Written::Done)
     }
 
-    fn order(&mut self, owner: OwnerId, tag: TagId, value: Value) -> Result<Written, Refusal> {
-        let driver = self.shard.driver(owner).ok_or(Refusal::Offline)?;
-        let ticket = self.shard.pending_writes.admit(self.key, driver, Wanted::Write)?;
-        self.shard.errands.push_back(Errand::Order(driver, WriteOrder { ticket, tag, value }));
-        Ok(Written::Pending(ticket))
-    }
-
     /// Ask a polled device something in its own language; `on_answer` tells what it said. An answer that it
     /// gave to the same request will do if it is younger than `max_age`. What the bytes read or write only
     /// the protocol knows, so it sees to it that the peer [may](Self::may_read).
     pub fn ask(&mut self, owner: OwnerId, bytes: Box<[u8]>, max_age: Duration) -> Result<Ticket, Refusal> {
-        let driver = self.shard.driver(owner).ok_or(Refusal::Offline)?;
-        let ticket = self.shard.pending_writes.admit(self.key, driver, Wanted::Answer)?;
-        let question = Question { ticket, owner, bytes, max_age };
-        self.shard.errands.push_back(Errand::Question(driver, question));
-        Ok(ticket)
+        self.shard.question(self.key, owner, bytes, max_age)
     }
 
     /// Begin to look for the tags that match.
@@ -328,8 +324,8 @@ impl Context<'_> {
         let (source, before) = self.shard.tags.take_over(device.as_str(), holder);
         self.link.source = Some(source);
         self.record_as(device);
-        if let Some(before) = before.and_then(|before| self.shard.held_by(before)) {
-            self.shard.taken_over.push(before);
+        if let Some(before) = before {
+            self.shard.take_over_from(before);
         }
         Some(source)
     }
@@ -337,7 +333,8 @@ impl Context<'_> {
     /// The device at the other end is silent: what it wrote last turns uncertain.
     pub fn doubt_own_tags(&mut self) {
         if let Some(source) = self.link.source {
-            self.shard.doubt(source);
+            let left = self.shard.tags.fall_silent(self.shard.speaker(self.key, source));
+            self.shard.doubt(source, left);
         }
     }
 
@@ -345,10 +342,11 @@ impl Context<'_> {
     /// and what the session finishes with, in the pieces in which it does. For connections that one device
     /// has to itself; [`introduce`](Self::introduce) sees to it by itself.
     pub fn record_as(&mut self, device: DeviceName<'_>) {
+        let mut recorder = self.shard.shared.recorder();
         if let Some(before) = self.link.ring.take() {
-            self.shard.recorder.release(before);
+            recorder.release(before);
         }
-        self.link.ring = self.shard.recorder.attach(device);
+        self.link.ring = recorder.attach(device);
         self.link.flags.is_recorded |= self.link.ring.is_some();
     }
 
@@ -362,9 +360,14 @@ impl Context<'_> {
         frame: &[u8],
     ) {
         let origin = Origin { scheme, we_ask: true, peer: self.link.peer, serial: self.key.serial };
-        let Shard { recorder, now, .. } = &mut *self.shard;
-        if let Some(ring) = recorder.of_device(device) {
-            recorder.record(ring, now.wall, &origin, direction, frame);
+        let Shard { shared, now, .. } = &*self.shard;
+        let is_followed = {
+            let mut recorder = shared.recorder();
+            let ring = recorder.of_device(device);
+            ring.is_some_and(|ring| recorder.record(ring, now.wall, &origin, direction, frame))
+        };
+        if is_followed {
+            shared.ring_for_frames();
         }
     }
 
@@ -378,8 +381,10 @@ impl Context<'_> {
     /// a second time it begins anew. `detailed` is given back with each frame.
     pub fn follow(&mut self, traced: Traced<'_>, detailed: bool) -> Result<(), Refusal> {
         self.check_may_read()?;
-        if let Some(peer) = self.shard.recorder.follow(self.key.index, traced, detailed)? {
-            self.shard.errands.push_back(Errand::Watch(peer));
+        let seat = self.shard.seat(self.key.index);
+        let has_new_peer = self.shard.shared.recorder().follow(seat, traced, detailed)?;
+        if has_new_peer {
+            self.shard.shared.look_for_wanted();
         }
         self.link.flags.is_tracer = true;
         Ok(())
@@ -387,18 +392,16 @@ impl Context<'_> {
 
     /// Be told no more of them. Whether they were followed.
     pub fn unfollow(&mut self, traced: Traced<'_>) -> bool {
-        let was_followed = self.shard.recorder.unfollow(self.key.index, traced);
-        self.link.flags.is_tracer = self.shard.recorder.is_tracer(self.key.index);
+        let seat = self.shard.seat(self.key.index);
+        let mut recorder = self.shard.shared.recorder();
+        let was_followed = recorder.unfollow(seat, traced);
+        self.link.flags.is_tracer = recorder.is_tracer(seat);
         was_followed
     }
 
     /// Drivers: orders for the tags of `owner` come to this connection from now on.
     pub fn attach(&mut self, owner: OwnerId) {
-        let index = usize::from(owner.0);
-        if self.shard.drivers.len() <= index {
-            self.shard.drivers.resize(index + 1, None);
-        }
-        self.shard.drivers[index] = Some(self.key);
+        self.shard.attach(owner, self.key);
         self.link.flags.drives = true;
     }
 
@@ -421,31 +424,27 @@ impl Context<'_> {
     /// Drivers: what became of an order. Settling one twice, or after the connection that asked is gone, does
     /// nothing.
     pub fn settle(&mut self, ticket: Ticket, result: Result<(), Refusal>) {
-        if let Some(asker) = self.shard.pending_writes.settle(ticket, Wanted::Write) {
-            self.shard.errands.push_back(Errand::Settled(asker, ticket, result));
-        }
+        self.shard.settle(ticket, Outcome::Settled(result));
     }
 
     /// Drivers: what the device answered to a question, or why nothing. As with [`settle`](Self::settle), the
     /// second time does nothing.
     pub fn answer(&mut self, ticket: Ticket, result: Result<&[u8], Refusal>) {
-        if let Some(asker) = self.shard.pending_writes.settle(ticket, Wanted::Answer) {
-            self.shard.errands.push_back(Errand::Answered(asker, ticket, result.map(Box::from)));
-        }
+        self.shard.settle(ticket, Outcome::Answered(result.map(Box::from)));
     }
 
     /// Figures about the server.
     pub fn info(&self) -> Info {
-        let Shard { metrics, settings, now, started, tags, .. } = &*self.shard;
+        let Shard { shared, settings, now, started, tags, .. } = &*self.shard;
         Info {
             name: settings.name.clone(),
             uptime: now.tick - *started,
-            connections: metrics.connections.value(),
+            connections: shared.total(|metrics| &metrics.connections),
             tags: tags.len(),
-            requests: metrics.requests.value(),
-            subscriptions: metrics.subscriptions.value(),
-            bytes_in: metrics.bytes_in.value(),
-            bytes_out: metrics.bytes_out.value(),
+            requests: shared.total(|metrics| &metrics.requests),
+            subscriptions: shared.total(|metrics| &metrics.subscriptions),
+            bytes_in: shared.total(|metrics| &metrics.bytes_in),
+            bytes_out: shared.total(|metrics| &metrics.bytes_out),
             memory_bytes: (settings.memory_probe)(),
         }
     }

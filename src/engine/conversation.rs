@@ -1,6 +1,6 @@
 //! How one connection goes on: reading, feeding its session, sending, closing.
 
-use super::connection::{Connection, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES, Phase};
+use super::connection::{Connection, Flags, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES, Phase};
 use super::context::Context;
 use super::session::{ConnKey, Consumed, End, Flow, Session, Wire};
 use super::{Engine, SCRATCH_BYTES};
@@ -162,7 +162,7 @@ impl Engine {
 
     /// Close those whose device another connection speaks for now. At once, not as an errand: what they have
     /// still to say is older than what the other writes.
-    fn close_taken_over(&mut self) {
+    pub(super) fn close_taken_over(&mut self) {
         while let Some(before) = self.shard.taken_over.pop() {
             if self.is_open(before) {
                 self.close(before.index as usize, End::TakenOver);
@@ -282,11 +282,12 @@ impl Engine {
         link.phase = Phase::Closing;
         link.frame_since = Tick::NEVER;
         self.shard.buffers.give_back(&mut link.input);
-        let (source, subscriber, drives) = (link.source.take(), link.subscriber.take(), link.flags.drives);
+        let (source, subscriber) = (link.source.take(), link.subscriber.take());
+        let Flags { is_tracer, drives, .. } = link.flags;
         if !link.flags.is_resident {
             self.shard.metrics.connections.sub(1);
         }
-        self.shard.part_with(key, source, subscriber, drives);
+        self.shard.part_with(key, source, subscriber, is_tracer, drives);
     }
 
     /// Close without another word.
@@ -307,8 +308,8 @@ impl Engine {
         } else if is_datagram {
             self.forget_udp_peer(key);
         } else if let Some(listener) = listener {
-            self.of_listener[usize::from(listener)] -= 1;
-            self.accepted -= 1;
+            self.shard.shared.count_closed(usize::from(listener));
+            self.shard.shared.take_from(self.shard.number);
         }
         self.end_recording(index);
         self.timers.disarm(key.index);
@@ -389,7 +390,8 @@ impl Engine {
         } else if link.is_open() && link.output.len() <= LOW_WATER_BYTES {
             let waits = link.phase == Phase::Producing
                 || link.is_behind()
-                || (link.flags.is_tracer && self.shard.recorder.is_behind(key.index))
+                || (link.flags.is_tracer
+                    && self.shard.shared.recorder().is_behind(self.shard.seat(key.index)))
                 || (link.phase == Phase::Reading
                     && (link.flags.readable || (!link.input.is_empty() && !link.flags.partial)));
             // Who is starved is resumed when there is memory; before, its turns would be for nothing.

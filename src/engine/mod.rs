@@ -12,6 +12,7 @@ mod conversation;
 mod datagrams;
 mod dealing;
 mod dials;
+mod orders;
 mod pending_writes;
 mod recording;
 #[cfg(any(test, feature = "simulation"))]
@@ -19,6 +20,7 @@ pub(crate) mod rig;
 mod service;
 mod session;
 mod shard;
+mod shared;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -37,7 +39,7 @@ use crate::base::time::{Now, Tick};
 use crate::base::timers::Timers;
 use crate::metrics::Metrics;
 use crate::security::Rights;
-use crate::tags::{Limit, Refusal, Subscriptions, TagId, Tags};
+use crate::tags::{Limit, Refusal, Subscriptions, TagId};
 
 pub use connection::{DIAL_MS, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES};
 pub use context::{Context, Info, Written};
@@ -48,6 +50,7 @@ pub use session::{
     Wire,
 };
 pub use shard::{Listener, Settings};
+pub use shared::Shared;
 pub use system::{Figures, declare_system_tags, system_tag_kind};
 pub use trace::{Direction, Frame, LEAST_TRACE_MEMORY, MOST_FRAME_BYTES, Origin, Side, Traced};
 
@@ -58,7 +61,6 @@ use pending_writes::PendingWrites;
 use session::Rendering;
 use shard::{Errand, Shard, TurnTimes};
 use system::SystemTags;
-use trace::Recorder;
 
 /// What a connection may hold in the scratch buffer: the end of a partial frame and one read.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
@@ -84,13 +86,9 @@ pub struct Engine {
     /// Slab indices of peers that send datagrams, by listener and address; the least recently heard is the
     /// first to be forgotten.
     udp_peers: LruCache<(u16, SocketAddr), u32>,
-    /// Connections of each listener, those of datagrams excepted.
-    of_listener: Vec<u32>,
-    /// Those of all listeners.
-    accepted: usize,
     /// Sessions without a peer.
     residents: usize,
-    /// The serial of the last connection.
+    /// The serial of the last connection; no two shards give the same.
     serial: u32,
     /// Of connections, by slab index.
     timers: Timers,
@@ -113,6 +111,29 @@ pub struct Engine {
     dealer: Dealer,
 }
 
+/// A peer that may be served, and where; or that is turned away with some words.
+pub struct Admission {
+    shard: usize,
+    listener: usize,
+    peer: SocketAddr,
+    local: SocketAddr,
+    rights: Rights,
+    /// There are so many connections already.
+    over: Option<usize>,
+}
+
+impl Admission {
+    /// The shard that serves it.
+    pub fn shard(&self) -> usize {
+        self.shard
+    }
+
+    /// The peer's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
 /// Room for dealing out one change after another without allocating.
 #[derive(Default)]
 struct Dealer {
@@ -129,26 +150,20 @@ struct Dealer {
 }
 
 impl Engine {
-    /// An engine without connections, for the shard of that number.
-    pub fn new(
-        number: usize,
-        settings: Arc<Settings>,
-        tags: Arc<Tags>,
-        metrics: Arc<Metrics>,
-        now: Now,
-    ) -> Engine {
+    /// An engine without connections, for the shard of that number; each number is used once.
+    pub fn new(number: usize, shared: &Arc<Shared>, now: Now) -> Engine {
+        let settings = &shared.settings;
         let most_udp_peers = NonZeroUsize::new(settings.max_udp_peers).unwrap_or(NonZeroUsize::MIN);
-        let of_listener = vec![0; settings.listeners.len()];
         Engine {
             shard: Shard {
                 number,
                 now,
                 started: now.tick,
-                tags,
+                tags: Arc::clone(&shared.tags),
                 system: SystemTags::default(),
                 subscriptions: Subscriptions::default(),
-                buffers: Buffers::new(settings.buffer_memory),
-                metrics,
+                buffers: Buffers::new(settings.buffer_memory / shared.shards()),
+                metrics: Arc::clone(shared.metrics(number)),
                 pending_writes: PendingWrites::default(),
                 drivers: Vec::new(),
                 errands: Default::default(),
@@ -158,15 +173,15 @@ impl Engine {
                 turns: TurnTimes::default(),
                 dials: Dials::default(),
                 homeless: Vec::new(),
-                recorder: Recorder::new(settings.trace_memory),
-                settings,
+                elsewhere: vec![0; shared.shards()].into(),
+                letters: Vec::new(),
+                settings: Arc::clone(settings),
+                shared: Arc::clone(shared),
             },
             connections: Slab::new(),
             udp_peers: LruCache::new(most_udp_peers),
-            of_listener,
-            accepted: 0,
             residents: 0,
-            serial: 0,
+            serial: number as u32,
             timers: Timers::default(),
             flush: Vec::new(),
             resume: Vec::new(),
@@ -178,6 +193,16 @@ impl Engine {
             scratch: vec![0; SCRATCH_BYTES],
             dealer: Dealer::default(),
         }
+    }
+
+    /// The number of its shard.
+    pub fn number(&self) -> usize {
+        self.shard.number
+    }
+
+    /// What it shares with the engines of other shards.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shard.shared
     }
 
     /// How many connections there are, closing ones included.
@@ -212,6 +237,7 @@ impl Engine {
 
     /// A turn begins: handle what is due by the clocks.
     pub fn begin<W: Wire>(&mut self, now: Now, wire: &mut W) {
+        self.shard.bell().wake_up();
         self.shard.now = now;
         self.dealer.budget = dealing::DELIVERIES_PER_TURN;
         for _ in 0..TIMERS_PER_TURN {
@@ -230,23 +256,26 @@ impl Engine {
         self.shard.refresh_due_system_tags();
     }
 
-    /// A peer has connected to a listener (by its place in the settings). `None`: it has no right or there is
-    /// no room, close it. Otherwise [`on_open`](Self::on_open) must follow.
+    /// A peer has connected to a listener (by its place in the settings), where it may be served by this
+    /// shard only. `None`: it has no right or there is no room, close it. Otherwise
+    /// [`on_open`](Self::on_open) must follow.
     pub fn accept(&mut self, listener: usize, peer: SocketAddr) -> Option<ConnKey> {
-        self.accept_at(listener, peer, NOWHERE)
+        let admission = self.admit(listener, peer, NOWHERE)?;
+        Some(self.enter(admission))
     }
 
-    /// Like [`accept`](Self::accept), and it is known to which address of ours the peer came.
-    pub fn accept_at(&mut self, listener: usize, peer: SocketAddr, local: SocketAddr) -> Option<ConnKey> {
+    /// A peer has connected to a listener (by its place in the settings), at that address of ours. `None`: it
+    /// has no right or there is no room, close it. Otherwise it is to [`enter`](Self::enter) its shard.
+    pub fn admit(&mut self, listener: usize, peer: SocketAddr, local: SocketAddr) -> Option<Admission> {
         let settings = Arc::clone(&self.shard.settings);
-        let Listener { acceptor, grants, max_connections, .. } = &settings.listeners[listener];
+        let Listener { grants, max_connections, .. } = &settings.listeners[listener];
         let rights = grants.of(peer.ip());
         if rights == Rights::NONE {
             self.shard.metrics.refused.add(1);
             log::warn!("{peer} refused: it may neither read nor write (the listener's read and write)");
             return None;
         }
-        let (all, here) = (self.accepted, self.of_listener[listener] as usize);
+        let (all, here) = self.shard.shared.accepted(listener);
         let at_most = |most: usize, count: usize| (count >= most).then_some((most, count));
         let over = at_most(settings.max_connections, all).or_else(|| at_most((*max_connections)?, here));
         if let Some((most, count)) = over {
@@ -257,14 +286,28 @@ impl Engine {
             }
         } else {
             self.shard.metrics.accepted.add(1);
-            self.shard.metrics.connections.add(1);
         }
-        self.of_listener[listener] += 1;
-        self.accepted += 1;
+        self.shard.shared.count_accepted(listener);
+        let shard = self.shard.shared.give_to_least_loaded();
+        Some(Admission { shard, listener, peer, local, rights, over: over.map(|(most, _)| most) })
+    }
+
+    /// The peer is served here. [`on_open`](Self::on_open) must follow.
+    ///
+    /// # Panics
+    /// If it was admitted to another shard.
+    pub fn enter(&mut self, admission: Admission) -> ConnKey {
+        let Admission { shard, listener, peer, local, rights, over } = admission;
+        assert_eq!(shard, self.shard.number, "a peer enters the shard that it was admitted to");
+        let settings = Arc::clone(&self.shard.settings);
+        let acceptor = &settings.listeners[listener].acceptor;
         let session = acceptor.accept_at(peer, local);
         let mut link = Link::new(peer, Some(listener as u16), self.shard.now.tick);
         link.rights = rights;
-        if let Some((most, _)) = over {
+        if over.is_none() {
+            self.shard.metrics.connections.add(1);
+        }
+        if let Some(most) = over {
             let mut text = String::new();
             acceptor.refuse(&Refusal::Limit(Limit::Connections(most)), &mut text);
             self.shard.buffers.append(&mut link.output, text.as_bytes());
@@ -277,7 +320,7 @@ impl Engine {
             self.settle(key.index as usize);
         }
         log::debug!("{peer} connected");
-        Some(key)
+        key
     }
 
     /// Let a session live here that has no peer: it has deadlines, tags and orders, and what it puts goes
@@ -291,8 +334,8 @@ impl Engine {
     }
 
     fn insert(&mut self, link: Link, session: Box<dyn Session>) -> ConnKey {
-        self.serial = self.serial.wrapping_add(1);
-        let is_wanted = self.shard.recorder.wants(link.peer);
+        self.serial = self.serial.wrapping_add(self.shard.shared.shards() as u32);
+        let is_wanted = self.shard.shared.recorder().wants(link.peer);
         let index = self.connections.insert(Connection { serial: self.serial, link, session });
         if is_wanted {
             self.watch(index);
@@ -369,6 +412,11 @@ impl Engine {
     /// A turn ends: run errands, go on with what waited, deal out changes, send. Says when the next turn is
     /// due if nothing happens before; `Tick::NEVER` if none is.
     pub fn end<W: Wire>(&mut self, wire: &mut W) -> Tick {
+        self.shard.open_letters();
+        self.close_taken_over();
+        if self.shard.shared.take_wanted(self.shard.number) {
+            self.watch_wanted();
+        }
         self.run_errands(wire);
         while let Some(session) = self.shard.homeless.pop().filter(|_| !self.stopping) {
             self.house(session);
@@ -381,6 +429,7 @@ impl Engine {
         for index in self.gone.drain(..) {
             self.connections.remove(index as usize);
         }
+        self.shard.metrics.buffer_bytes.set(self.buffer_bytes() as u64);
         self.next_turn()
     }
 
@@ -418,17 +467,25 @@ impl Engine {
         }
     }
 
+    /// There is no other turn: whatever other shards still want of this one is refused.
+    pub fn retire(&mut self) {
+        self.shard.close_mailbox();
+    }
+
     fn next_turn(&mut self) -> Tick {
         let shard = &mut self.shard;
         let busy = !self.resume.is_empty()
             || !shard.errands.is_empty()
             || !shard.doubts.is_empty()
             || !shard.homeless.is_empty();
-        if busy || shard.tags.has_changes(shard.number) || shard.recorder.has_due() {
+        let system = shard.refresh_due_system_tags();
+        // From here on others wake this shard, so what they have left before is looked for only now.
+        shard.bell().fall_asleep();
+        if busy || shard.tags.has_changes(shard.number) || shard.shared.has_left(shard.number) {
+            shard.bell().wake_up();
             return shard.now.tick;
         }
         let short = self.short_since.map(|since| since + SHORT_OF_MEMORY);
-        let system = shard.refresh_due_system_tags();
         let due = [self.timers.next(), shard.stale.next(), shard.dials.next(), short, system];
         due.into_iter().flatten().min().unwrap_or(Tick::NEVER)
     }
@@ -456,7 +513,6 @@ impl Engine {
                     self.apply(index, flow);
                     self.pump(index, wire);
                 }
-                Errand::Watch(peer) => self.watch_all(peer),
                 Errand::Question(driver, question) => {
                     if !self.shard.pending_writes.hand_out(question.ticket) || !self.is_open(driver) {
                         continue;

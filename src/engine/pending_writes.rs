@@ -1,5 +1,5 @@
-//! Writes and questions on their way to a polled device: who asked, which driver has it, until it is settled
-//! exactly once.
+//! Writes and questions on their way to a polled device: who asked, who has it, until it is settled exactly
+//! once.
 
 use std::time::Duration;
 
@@ -49,6 +49,24 @@ pub(super) enum Wanted {
     Answer,
 }
 
+/// Who wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// A connection of this shard.
+    Connection(ConnKey),
+    /// Another shard, which knows it by a ticket of its own.
+    Shard(u16, Ticket),
+}
+
+/// Who has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carrier {
+    /// A driver of this shard.
+    Connection(ConnKey),
+    /// Another shard.
+    Shard(usize),
+}
+
 /// Writes and questions that may be pending at once in a shard.
 const MOST_PENDING: usize = 65_536;
 
@@ -61,19 +79,19 @@ pub(super) struct PendingWrites {
 #[derive(Debug)]
 struct Pending {
     serial: u64,
-    asker: ConnKey,
-    driver: ConnKey,
+    asker: Asker,
+    carrier: Carrier,
     wanted: Wanted,
     /// Whether the driver was given it; from then on it may have reached the device.
     handed_out: bool,
 }
 
 impl PendingWrites {
-    /// `asker` wants something of `driver`.
+    /// `asker` wants something of `carrier`.
     pub(super) fn admit(
         &mut self,
-        asker: ConnKey,
-        driver: ConnKey,
+        asker: Asker,
+        carrier: Carrier,
         wanted: Wanted,
     ) -> Result<Ticket, Refusal> {
         if self.pending.len() == MOST_PENDING {
@@ -81,7 +99,7 @@ impl PendingWrites {
         }
         self.serial += 1;
         let serial = self.serial;
-        let index = self.pending.insert(Pending { serial, asker, driver, wanted, handed_out: false });
+        let index = self.pending.insert(Pending { serial, asker, carrier, wanted, handed_out: false });
         Ok(Ticket { index: index as u32, serial })
     }
 
@@ -91,16 +109,18 @@ impl PendingWrites {
         pending.map(|pending| pending.handed_out = true).is_some()
     }
 
-    /// It is done, answered or refused: says who asked. `None` if it was settled before.
-    pub(super) fn settle(&mut self, ticket: Ticket, as_what: Wanted) -> Option<ConnKey> {
+    /// It is done, answered or refused: says who asked, and who had it. `None` if it was settled before.
+    pub(super) fn settle(&mut self, ticket: Ticket, as_what: Wanted) -> Option<(Asker, Carrier)> {
         let index = ticket.index as usize;
         let pending = self.pending.get(index).filter(|pending| pending.serial == ticket.serial)?;
         assert_eq!(pending.wanted, as_what, "orders are settled and questions answered");
         #[cfg(test)]
         if mutants::strikes(Mutant::TicketSettledTwice) {
-            return Some(self.pending[index].asker);
+            let Pending { asker, carrier, .. } = self.pending[index];
+            return Some((asker, carrier));
         }
-        Some(self.pending.remove(index).asker)
+        let Pending { asker, carrier, .. } = self.pending.remove(index);
+        Some((asker, carrier))
     }
 
     #[cfg(test)]
@@ -112,10 +132,10 @@ impl PendingWrites {
     pub(super) fn abandon(
         &mut self,
         driver: ConnKey,
-        mut settled: impl FnMut(ConnKey, Ticket, Wanted, Refusal),
+        mut settled: impl FnMut(Asker, Ticket, Wanted, Refusal),
     ) {
         self.pending.retain(|index, pending| {
-            if pending.driver != driver {
+            if pending.carrier != Carrier::Connection(driver) {
                 return true;
             }
             let ticket = Ticket { index: index as u32, serial: pending.serial };

@@ -1,7 +1,5 @@
 //! What connections record, and recorded frames on their way to those who follow them.
 
-use std::net::SocketAddr;
-
 use super::Engine;
 use super::connection::{Connection, LOW_WATER_BYTES, Phase};
 use super::context::Context;
@@ -44,7 +42,8 @@ impl Engine {
         }
         let Engine { shard, connections, .. } = self;
         let Connection { serial, link, session } = &mut connections[index];
-        let watched = shard.recorder.watched(index as u32).filter(|ring| link.ring != Some(*ring));
+        let mut recorder = shard.shared.recorder();
+        let watched = recorder.watched(shard.seat(index as u32)).filter(|ring| link.ring != Some(*ring));
         let origin = match session.asks_in() {
             Some(scheme) => Origin { scheme, we_ask: true, peer: link.peer, serial: *serial },
             None => {
@@ -52,8 +51,13 @@ impl Engine {
                 Origin { scheme, we_ask: false, peer: link.peer, serial: *serial }
             }
         };
+        let mut is_followed = false;
         for ring in link.ring.into_iter().chain(watched) {
-            shard.recorder.record(ring, shard.now.wall, &origin, direction, bytes);
+            is_followed |= recorder.record(ring, shard.now.wall, &origin, direction, bytes);
+        }
+        drop(recorder);
+        if is_followed {
+            shard.shared.ring_for_frames();
         }
     }
 
@@ -62,9 +66,10 @@ impl Engine {
         let Engine { shard, connections, .. } = self;
         let link = &mut connections[index].link;
         if link.flags.is_recorded {
-            shard.recorder.unwatch(index as u32);
+            let mut recorder = shard.shared.recorder();
+            recorder.unwatch(shard.seat(index as u32));
             if let Some(ring) = link.ring.take() {
-                shard.recorder.release(ring);
+                recorder.release(ring);
             }
         }
     }
@@ -74,24 +79,27 @@ impl Engine {
         let link = &mut self.connections[index].link;
         if link.phase != Phase::Gone && !link.flags.is_resident {
             link.flags.is_recorded = true;
-            self.shard.recorder.watch(index as u32, link.peer);
+            self.shard.shared.recorder().watch(self.shard.seat(index as u32), link.peer);
         }
     }
 
-    /// Record the connections with that peer.
-    pub(super) fn watch_all(&mut self, peer: SocketAddr) {
-        let found = self.connections.iter().filter(|(_, connection)| connection.link.peer == peer);
-        let found: Vec<usize> = found.map(|(index, _)| index).collect();
+    /// Record the connections whose peers somebody follows.
+    pub(super) fn watch_wanted(&mut self) {
+        let found: Vec<usize> = {
+            let recorder = self.shard.shared.recorder();
+            let wanted = self.connections.iter().filter(|(_, other)| recorder.wants(other.link.peer));
+            wanted.map(|(index, _)| index).collect()
+        };
         found.into_iter().for_each(|index| self.watch(index));
     }
 
     /// Tell frames to those who follow them.
     pub(super) fn deal_frames(&mut self) {
-        if !self.shard.recorder.has_due() {
+        if !self.shard.shared.has_frames_due(self.shard.number) {
             return;
         }
         let mut tracers = std::mem::take(&mut self.dealer.tracers);
-        self.shard.recorder.take_due(&mut tracers);
+        self.shard.shared.recorder().take_due(self.shard.number as u16, &mut tracers);
         for index in tracers.drain(..) {
             let index = index as usize;
             let is_ready = |connection: &Connection| {
@@ -119,12 +127,13 @@ impl Engine {
                 return;
             }
             if shard.buffers.are_short() {
-                if shard.recorder.is_behind(key.index) {
+                if shard.shared.recorder().is_behind(shard.seat(key.index)) {
                     self.starve(index);
                 }
                 return;
             }
-            let told = shard.recorder.next_frame(key.index, &mut dealer.name, &mut dealer.frame);
+            let seat = shard.seat(key.index);
+            let told = shard.shared.recorder().next_frame(seat, &mut dealer.name, &mut dealer.frame);
             let Some(Told { time, direction, origin, skipped, detailed }) = told else { return };
             let (name, bytes) = (&*dealer.name, &*dealer.frame);
             let frame = Frame { name, time, direction, origin, bytes, skipped, detailed };

@@ -13,7 +13,7 @@ use crate::security::Grants;
 use crate::tags::name::TagName;
 #[cfg(test)]
 use crate::tags::{Declaration, value::Sample};
-use crate::tags::{Declared, Memory, OwnerId, TagSettings};
+use crate::tags::{Declared, Memory, OwnerId, TagSettings, Tags};
 
 /// The wall clock when a rig's time begins, in milliseconds.
 pub(crate) const RIG_EPOCH_MS: i64 = 1_700_000_000_000;
@@ -225,7 +225,7 @@ impl Rig {
             listeners: std::iter::once(first).chain(rig.more).map(listener).collect(),
             memory_probe: || 0,
         };
-        let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), now);
+        let mut engine = Engine::new(0, &Shared::new(settings, Arc::clone(&tags)), now);
         rig.figures.into_iter().for_each(|figures| engine.compute(figures));
         if let Some(service) = service {
             service.bind(&tags, now.wall).unwrap();
@@ -466,7 +466,7 @@ impl Rig {
         assert!(timers.next().is_none() && flush.is_empty() && resume.is_empty() && starved.is_empty());
         assert!(shard.subscriptions.is_empty() && shard.drivers.iter().all(Option::is_none));
         assert!(udp_peers.is_empty() && shard.dials.next().is_none());
-        shard.recorder.assert_unused();
+        shard.shared.recorder().assert_unused();
         assert_eq!((shard.buffers.taken_bytes(), shard.metrics.connections.value()), (0, 0));
         assert_eq!(shard.pending_writes.len(), 0, "every pending write was settled");
     }

@@ -2,22 +2,23 @@
 //! and what a session's call left to be done.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffers::Buffers;
 use super::connection::{Link, Subscriber};
 use super::dials::Dials;
-use super::pending_writes::{PendingWrites, Question, Ticket, Wanted, WriteOrder};
+use super::pending_writes::{PendingWrites, Question, Ticket, WriteOrder};
 use super::session::{Acceptor, ConnKey, Session, Transport};
+use super::shared::{Letter, Shared};
 use super::system::SystemTags;
-use super::trace::Recorder;
+use super::trace::Seat;
+use crate::base::bell::Bell;
 use crate::base::time::{Now, Tick};
 use crate::base::timers::Timers;
 use crate::metrics::Metrics;
 use crate::security::Grants;
-use crate::tags::{Holder, OwnerId, PatternId, Refusal, SourceId, Subscriptions, TagId, Tags};
+use crate::tags::{Holder, PatternId, Refusal, SourceId, Speaker, Subscriptions, TagId, Tags};
 
 /// How a server is set.
 pub struct Settings {
@@ -74,8 +75,6 @@ pub(super) enum Errand {
     Order(ConnKey, WriteOrder),
     /// Tell who asked what became of a write.
     Settled(ConnKey, Ticket, Result<(), Refusal>),
-    /// Record the connections with that peer.
-    Watch(SocketAddr),
     /// Give a driver a question.
     Question(ConnKey, Question),
     /// Tell who asked what the device answered.
@@ -95,6 +94,7 @@ pub(super) const DOUBTS_PER_TURN: usize = 4_096;
 
 pub(super) struct Shard {
     pub(super) number: usize,
+    pub(super) shared: Arc<Shared>,
     pub(super) settings: Arc<Settings>,
     pub(super) now: Now,
     pub(super) started: Tick,
@@ -117,30 +117,54 @@ pub(super) struct Shard {
     pub(super) dials: Dials,
     /// Sessions without a peer that have no place yet.
     pub(super) homeless: Vec<Box<dyn Session>>,
-    pub(super) recorder: Recorder,
+    /// Orders and questions that are pending at each other shard.
+    pub(super) elsewhere: Box<[usize]>,
+    /// Room for the letters that are taken from the mailbox.
+    pub(super) letters: Vec<Letter>,
 }
 
 impl Shard {
+    /// Wakes this shard.
+    pub(super) fn bell(&self) -> &Bell {
+        self.tags.bell(self.number)
+    }
+
     /// Names a connection of any shard.
     pub(super) fn holder(&self, key: ConnKey) -> Holder {
         Holder(((self.number as u64) << 56) | (u64::from(key.index) << 32) | u64::from(key.serial))
     }
 
-    /// The connection that a holder names, if it is one of this shard's.
-    pub(super) fn held_by(&self, holder: Holder) -> Option<ConnKey> {
-        let index = (holder.0 >> 32) as u32 & 0x00ff_ffff;
-        ((holder.0 >> 56) as usize == self.number).then_some(ConnKey { index, serial: holder.0 as u32 })
+    /// Another connection speaks now for the device of the one that `holder` names; that one is closed.
+    pub(super) fn take_over_from(&mut self, holder: Holder) {
+        let key = ConnKey { index: (holder.0 >> 32) as u32 & 0x00ff_ffff, serial: holder.0 as u32 };
+        let shard = (holder.0 >> 56) as usize;
+        if shard == self.number {
+            self.taken_over.push(key);
+        } else {
+            // Where the shard is over, so is the connection.
+            let _ = self.shared.post(shard, Letter::TakenOver(key));
+        }
     }
 
-    /// Let all that `source` wrote last turn uncertain.
-    pub(super) fn doubt(&mut self, source: SourceId) {
-        let mut tags = Vec::new();
-        self.tags.tags_of(source, &mut tags);
+    /// The connection, as who speaks for a device.
+    pub(super) fn speaker(&self, key: ConnKey, source: SourceId) -> Speaker {
+        Speaker { source, holder: self.holder(key) }
+    }
+
+    /// The connection, as the flight recorder knows it.
+    pub(super) fn seat(&self, index: u32) -> Seat {
+        Seat { shard: self.number as u16, index }
+    }
+
+    /// Let what was left behind by a source turn uncertain: those tags, where write number `up_to` or an
+    /// earlier one was the last.
+    pub(super) fn doubt(&mut self, source: SourceId, left: Option<(Vec<TagId>, u64)>) {
+        let Some((mut tags, up_to)) = left else { return };
         if !tags.is_empty() {
             // A hash set gives them in any order; the order in which subscribers hear of them should be the
             // same again.
             tags.sort_unstable();
-            self.doubts.push_back(Doubt { source, up_to: self.tags.last_number(), tags });
+            self.doubts.push_back(Doubt { source, up_to, tags });
         }
     }
 
@@ -167,11 +191,6 @@ impl Shard {
         }
     }
 
-    /// Where a driver is attached for `owner`.
-    pub(super) fn driver(&self, owner: OwnerId) -> Option<ConnKey> {
-        self.drivers.get(usize::from(owner.0)).copied().flatten()
-    }
-
     /// A connection does not want to be told any more of what matches a pattern.
     pub(super) fn end_subscription(&mut self, index: u32, pattern: PatternId) {
         self.subscriptions.remove(index, pattern);
@@ -187,31 +206,22 @@ impl Shard {
         key: ConnKey,
         source: Option<SourceId>,
         subscriber: Option<Box<Subscriber>>,
+        is_tracer: bool,
         drives: bool,
     ) {
         for pattern in subscriber.into_iter().flat_map(|subscriber| subscriber.patterns) {
             self.end_subscription(key.index, pattern);
         }
-        self.recorder.unfollow_all(key.index);
+        if is_tracer {
+            self.shared.recorder().unfollow_all(self.seat(key.index));
+        }
         if let Some(source) = source {
-            let holder = self.holder(key);
-            if self.tags.speaks_for(source, holder) {
-                self.doubt(source);
-            }
-            self.tags.leave(source, holder);
+            let left = self.tags.leave(self.speaker(key, source));
+            self.doubt(source, left);
         }
-        if !drives {
-            return;
+        if drives {
+            self.detach_all(key);
         }
-        // Another may have taken its place; the orders that it has go with it all the same.
-        self.drivers.iter_mut().filter(|driver| **driver == Some(key)).for_each(|driver| *driver = None);
-        let errands = &mut self.errands;
-        self.pending_writes.abandon(key, |asker, ticket, wanted, refusal| {
-            errands.push_back(match wanted {
-                Wanted::Write => Errand::Settled(asker, ticket, Err(refusal)),
-                Wanted::Answer => Errand::Answered(asker, ticket, Err(refusal)),
-            });
-        });
     }
 }
 

@@ -57,24 +57,41 @@ const SYSTEM_TAGS: &[SystemTag] = &[
     text!("version", "the server's version", |_| env!("CARGO_PKG_VERSION")),
     text!("name", "the server's configured name", |shard| &shard.settings.name),
     count!("uptime_s", "s", "time since start", |shard| (shard.now.tick - shard.started).as_secs()),
-    count!("connections", "", "open connections", |shard| shard.metrics.connections.value()),
-    count!("accepted", "", "connections since start", |shard| shard.metrics.accepted.value()),
-    count!("refused", "", "connections turned away since start", |shard| shard.metrics.refused.value()),
-    count!("requests", "", "requests since start", |shard| shard.metrics.requests.value()),
-    count!("damaged", "", "damaged frames dropped since start", |shard| shard.metrics.damaged.value()),
-    count!("bytes_in", "B", "bytes read since start", |shard| shard.metrics.bytes_in.value()),
-    count!("bytes_out", "B", "bytes written since start", |shard| shard.metrics.bytes_out.value()),
+    count!("connections", "", "open connections", |shard| shard.shared.total(|metrics| &metrics.connections)),
+    count!("accepted", "", "connections since start", |shard| shard
+        .shared
+        .total(|metrics| &metrics.accepted)),
+    count!("refused", "", "connections turned away since start", |shard| shard
+        .shared
+        .total(|metrics| &metrics.refused)),
+    count!("requests", "", "requests since start", |shard| shard.shared.total(|metrics| &metrics.requests)),
+    count!("damaged", "", "damaged frames dropped since start", |shard| shard
+        .shared
+        .total(|metrics| &metrics.damaged)),
+    count!("bytes_in", "B", "bytes read since start", |shard| shard
+        .shared
+        .total(|metrics| &metrics.bytes_in)),
+    count!("bytes_out", "B", "bytes written since start", |shard| shard
+        .shared
+        .total(|metrics| &metrics.bytes_out)),
     count!("tags", "", "tags, without those of the server", |shard| shard.tags.len() as u64),
-    count!("subscriptions", "", "subscriptions", |shard| shard.metrics.subscriptions.value()),
-    count!("turn_mean_us", "µs", "mean time of a turn of the loop", |shard| shard
-        .metrics
-        .turn_mean_us
-        .value()),
+    count!("subscriptions", "", "subscriptions", |shard| shard
+        .shared
+        .total(|metrics| &metrics.subscriptions)),
+    count!("turn_mean_us", "µs", "mean time of a turn of the loop, of the slowest shard", |shard| {
+        shard.shared.largest(|metrics| &metrics.turn_mean_us)
+    }),
     count!("turn_max_us", "µs", "longest turn of the last ten seconds", |shard| {
-        shard.metrics.turn_max_us.value()
+        shard.shared.largest(|metrics| &metrics.turn_max_us)
     }),
     count!("memory_bytes", "B", "resident memory of the process", |shard| (shard.settings.memory_probe)()),
-    count!("buffer_bytes", "B", "memory in connections' buffers", |shard| shard.buffers.taken_bytes() as u64),
+    count!("buffer_bytes", "B", "memory in connections' buffers", |shard| {
+        shard.shared.total(|metrics| &metrics.buffer_bytes)
+    }),
+    count!("shards", "", "threads that serve connections", |shard| shard.shared.shards() as u64),
+    count!("busiest_connections", "", "open connections of the shard that has the most", |shard| {
+        shard.shared.largest(|metrics| &metrics.connections)
+    }),
     count!("dropped_log_lines", "", "log lines dropped while stderr was stalled", |_| {
         crate::base::log::dropped()
     }),

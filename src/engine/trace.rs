@@ -16,6 +16,8 @@ mod tests;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use slab::Slab;
@@ -59,6 +61,13 @@ impl RingId {
     }
 }
 
+/// A connection of any shard, by its slab index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Seat {
+    pub(super) shard: u16,
+    pub(super) index: u32,
+}
+
 /// The frames under one name.
 struct Ring {
     name: Box<str>,
@@ -80,7 +89,7 @@ struct Ring {
     used: u64,
 }
 
-/// All that a shard records.
+/// All that a server records.
 pub(super) struct Recorder {
     rings: Slab<Ring>,
     most_rings: usize,
@@ -94,17 +103,24 @@ pub(super) struct Recorder {
     schemes: Vec<&'static str>,
     /// Frames recorded so far.
     count: u64,
-    /// Connections that follow, by slab index.
-    tracers: HashMap<u32, Tracer>,
+    /// Connections that follow.
+    tracers: HashMap<Seat, Tracer>,
     /// How many names they follow, all together.
     follows: usize,
     /// Peers whose connections are recorded on request.
     wanted: HashMap<SocketAddr, RingId>,
-    /// Connections that are recorded on request, by slab index.
-    watched: HashMap<u32, RingId>,
-    /// Connections that have frames to be told.
-    due: Vec<u32>,
+    /// Connections that are recorded on request.
+    watched: HashMap<Seat, RingId>,
+    due: Due,
     has_complained: bool,
+}
+
+/// Connections that have frames to be told.
+struct Due {
+    /// By shard, their slab indices.
+    of: Box<[Vec<u32>]>,
+    /// Whether a shard has any, for it to see without a lock.
+    flags: Arc<[AtomicBool]>,
 }
 
 /// What a connection follows.
@@ -137,8 +153,9 @@ pub(super) struct Told {
 }
 
 impl Recorder {
-    /// A recorder that holds `memory` bytes at most; one with 0 records nothing.
-    pub(super) fn new(memory: usize) -> Recorder {
+    /// A recorder that holds `memory` bytes at most; one with 0 records nothing. It raises the flag of each
+    /// shard that has frames to tell.
+    pub(super) fn new(memory: usize, flags: Arc<[AtomicBool]>) -> Recorder {
         let memory = if memory < LEAST_TRACE_MEMORY { 0 } else { memory };
         let for_rings = memory / SHARE_OF_RINGS;
         Recorder {
@@ -155,7 +172,7 @@ impl Recorder {
             follows: 0,
             wanted: HashMap::new(),
             watched: HashMap::new(),
-            due: Vec::new(),
+            due: Due { of: flags.iter().map(|_| Vec::new()).collect(), flags },
             has_complained: false,
         }
     }
@@ -191,7 +208,7 @@ impl Recorder {
         id
     }
 
-    /// Keep a frame.
+    /// Keep a frame. Whether somebody follows it.
     pub(super) fn record(
         &mut self,
         id: RingId,
@@ -199,18 +216,19 @@ impl Recorder {
         origin: &Origin,
         direction: Direction,
         bytes: &[u8],
-    ) {
+    ) -> bool {
         for piece in bytes.chunks(MOST_FRAME_BYTES) {
             self.push(id, time, origin, direction, piece);
         }
         if self.rings[id.key()].followers == 0 {
-            return;
+            return false;
         }
         for (&connection, tracer) in &mut self.tracers {
             if tracer.follows.iter().any(|follow| follow.ring == id) {
                 tracer.become_due(connection, &mut self.due);
             }
         }
+        true
     }
 
     fn push(&mut self, id: RingId, time: Timestamp, origin: &Origin, direction: Direction, bytes: &[u8]) {
@@ -343,14 +361,14 @@ impl Recorder {
 
 /// Following.
 impl Recorder {
-    /// A connection, by its slab index, follows a name from now on: what is kept, and then what comes. Says
-    /// which peer's connections to look for, where they are to be recorded from now on.
+    /// A connection follows a name from now on: what is kept, and then what comes. Whether the connections of
+    /// another peer are to be recorded from now on.
     pub(super) fn follow(
         &mut self,
-        connection: u32,
+        connection: Seat,
         traced: Traced<'_>,
         detailed: bool,
-    ) -> Result<Option<SocketAddr>, Refusal> {
+    ) -> Result<bool, Refusal> {
         self.unfollow(connection, traced);
         let most = MOST_FOLLOWS.min(self.most_rings / RINGS_PER_FOLLOW);
         let name = traced.to_string();
@@ -365,13 +383,13 @@ impl Recorder {
         tracer.follows.push(Follow { ring: id, next, place, origin: ring.origin, detailed });
         tracer.become_due(connection, &mut self.due);
         match traced {
-            Traced::Peer(peer) => Ok(self.wanted.insert(peer, id).is_none().then_some(peer)),
-            Traced::Device(_) => Ok(None),
+            Traced::Peer(peer) => Ok(self.wanted.insert(peer, id).is_none()),
+            Traced::Device(_) => Ok(false),
         }
     }
 
     /// It does so no more. Whether it did.
-    pub(super) fn unfollow(&mut self, connection: u32, traced: Traced<'_>) -> bool {
+    pub(super) fn unfollow(&mut self, connection: Seat, traced: Traced<'_>) -> bool {
         let Some(tracer) = self.tracers.get_mut(&connection) else { return false };
         let name = traced.to_string();
         let place = tracer.follows.iter().position(|follow| *self.rings[follow.ring.key()].name == *name);
@@ -385,12 +403,12 @@ impl Recorder {
     }
 
     /// Whether a connection follows anything.
-    pub(super) fn is_tracer(&self, connection: u32) -> bool {
+    pub(super) fn is_tracer(&self, connection: Seat) -> bool {
         self.tracers.contains_key(&connection)
     }
 
     /// A connection ends.
-    pub(super) fn unfollow_all(&mut self, connection: u32) {
+    pub(super) fn unfollow_all(&mut self, connection: Seat) {
         let follows = self.tracers.remove(&connection).map(|tracer| tracer.follows);
         follows.into_iter().flatten().for_each(|follow| self.end_follow(&follow));
     }
@@ -406,23 +424,19 @@ impl Recorder {
         self.remove_if_unused(follow.ring);
     }
 
-    /// Connections with frames to be told since this was asked last.
-    pub(super) fn take_due(&mut self, into: &mut Vec<u32>) {
-        std::mem::swap(&mut self.due, into);
-        for connection in into.iter() {
-            if let Some(tracer) = self.tracers.get_mut(connection) {
+    /// Connections of a shard with frames to be told since this was asked last.
+    pub(super) fn take_due(&mut self, shard: u16, into: &mut Vec<u32>) {
+        self.due.flags[usize::from(shard)].store(false, Ordering::SeqCst);
+        std::mem::swap(&mut self.due.of[usize::from(shard)], into);
+        for &index in into.iter() {
+            if let Some(tracer) = self.tracers.get_mut(&Seat { shard, index }) {
                 tracer.is_due = false;
             }
         }
     }
 
-    /// Whether somebody has frames to be told.
-    pub(super) fn has_due(&self) -> bool {
-        !self.due.is_empty()
-    }
-
     /// Whether a connection has frames to be told.
-    pub(super) fn is_behind(&self, connection: u32) -> bool {
+    pub(super) fn is_behind(&self, connection: Seat) -> bool {
         let Some(tracer) = self.tracers.get(&connection) else { return false };
         tracer.follows.iter().any(|follow| follow.next < self.rings[follow.ring.key()].next)
     }
@@ -430,7 +444,7 @@ impl Recorder {
     /// The next frame that a connection is to be told; those of what it follows in turn.
     pub(super) fn next_frame(
         &mut self,
-        connection: u32,
+        connection: Seat,
         name: &mut String,
         bytes: &mut Vec<u8>,
     ) -> Option<Told> {
@@ -477,20 +491,20 @@ impl Recorder {
         !self.wanted.is_empty() && self.wanted.contains_key(&peer)
     }
 
-    /// A connection with a wanted peer, by its slab index.
-    pub(super) fn watch(&mut self, connection: u32, peer: SocketAddr) {
+    /// A connection with a wanted peer.
+    pub(super) fn watch(&mut self, connection: Seat, peer: SocketAddr) {
         if let Some(&id) = self.wanted.get(&peer) {
             self.watched.insert(connection, id);
         }
     }
 
     /// The ring of a connection that is recorded on request.
-    pub(super) fn watched(&self, connection: u32) -> Option<RingId> {
+    pub(super) fn watched(&self, connection: Seat) -> Option<RingId> {
         self.watched.get(&connection).copied()
     }
 
     /// A connection is gone.
-    pub(super) fn unwatch(&mut self, connection: u32) {
+    pub(super) fn unwatch(&mut self, connection: Seat) {
         self.watched.remove(&connection);
     }
 }
@@ -511,9 +525,11 @@ impl Ring {
 }
 
 impl Tracer {
-    fn become_due(&mut self, connection: u32, due: &mut Vec<u32>) {
+    fn become_due(&mut self, connection: Seat, due: &mut Due) {
         if !std::mem::replace(&mut self.is_due, true) {
-            due.push(connection);
+            let shard = usize::from(connection.shard);
+            due.of[shard].push(connection.index);
+            due.flags[shard].store(true, Ordering::SeqCst);
         }
     }
 }

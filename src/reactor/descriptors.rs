@@ -15,12 +15,13 @@ pub struct Descriptors {
     pub connections: usize,
 }
 
-/// Raise the soft limit of file descriptors to the hard one, and say what it allows beside so many listeners.
+/// Raise the soft limit of file descriptors to the hard one, and say what it allows beside so many that are
+/// taken already.
 /// Where raising is forbidden the soft limit stays.
-pub fn raise_descriptor_limit(listeners: usize) -> Descriptors {
+pub fn raise_descriptor_limit(taken: usize) -> Descriptors {
     let before = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum });
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let connections = limit.saturating_sub(RESERVE + listeners as u64);
+    let connections = limit.saturating_sub(RESERVE + taken as u64);
     Descriptors { limit, connections: usize::try_from(connections).unwrap_or(usize::MAX) }
 }

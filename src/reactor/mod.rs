@@ -3,23 +3,28 @@
 mod alarm;
 mod descriptors;
 mod listen;
+mod shards;
 mod signals;
 mod sockets;
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
-use mio::{Events, Poll, Token};
+use mio::net::TcpStream;
+use mio::{Events, Poll, Token, Waker};
 
 use crate::base::time::{Now, Tick, Timestamp};
-use crate::engine::{Engine, Ready};
+use crate::engine::{Admission, Engine, Ready};
 
 pub use descriptors::{Descriptors, raise_descriptor_limit};
 pub use listen::{BoundSocket, KeepAlive, bind};
+pub use shards::{DESCRIPTORS_OF_SHARD, run_all};
 
 use alarm::Alarm;
 use listen::{Accepted, Door, Newcomer};
+use shards::Gates;
 use signals::Signals;
 use sockets::Sockets;
 
@@ -34,11 +39,14 @@ const LEAST_DATAGRAM_COST_BYTES: usize = 1024;
 const DATAGRAM_BYTES: usize = 64 * 1024;
 /// When descriptors ran out and none came back: try again after.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// When a shard has not taken in those that wait for it: try again after.
+const GATES_AGAIN: Duration = Duration::from_millis(5);
 
 /// Tokens of connections are their slab indices, which stay far below these.
 const FIRST_LISTENER: usize = 1 << 30;
 const SIGNALS: Token = Token((1 << 30) - 1);
 const ALARM: Token = Token((1 << 30) - 2);
+const WAKER: Token = Token((1 << 30) - 3);
 
 /// The clocks. Read once a turn, and only here.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +94,9 @@ pub struct Reactor {
     doors: Vec<Door>,
     /// Whether there may be somebody at some door: there may be thousands of doors.
     somebody_waits: bool,
-    signals: Signals,
+    /// The first shard's only.
+    signals: Option<Signals>,
+    gates: Arc<Gates>,
     /// Only where milliseconds are too coarse.
     alarm: Option<Alarm>,
     /// Where datagrams are received; empty where no listener gets any.
@@ -107,8 +117,43 @@ impl Reactor {
         bound: Vec<BoundSocket>,
         shutdown_grace: Duration,
     ) -> io::Result<Reactor> {
+        let gates = Gates::new(engine.shared());
+        let mut reactor = Reactor::at(gates, engine, clock, bound, shutdown_grace)?;
+        reactor.signals = Some(Signals::register(reactor.poll.registry(), SIGNALS)?);
+        Ok(reactor)
+    }
+
+    /// A reactor for each engine of a server, in the order of their shards, to be [run](run_all) all at once.
+    /// Peers come to the first.
+    pub fn of_all(
+        engines: Vec<Engine>,
+        clock: Clock,
+        bound: Vec<BoundSocket>,
+        shutdown_grace: Duration,
+    ) -> io::Result<Vec<Reactor>> {
+        let mut engines = engines.into_iter();
+        let Some(first) = engines.next() else { return Ok(Vec::new()) };
+        let mut reactors = vec![Reactor::new(first, clock, bound, shutdown_grace)?];
+        for engine in engines {
+            let gates = Arc::clone(&reactors[0].gates);
+            reactors.push(Reactor::at(gates, engine, clock, Vec::new(), shutdown_grace)?);
+        }
+        Ok(reactors)
+    }
+
+    fn at(
+        gates: Arc<Gates>,
+        engine: Engine,
+        clock: Clock,
+        bound: Vec<BoundSocket>,
+        shutdown_grace: Duration,
+    ) -> io::Result<Reactor> {
         let poll = Poll::new()?;
-        let signals = Signals::register(poll.registry(), SIGNALS)?;
+        if engine.shared().shards() > 1 {
+            let waker = Waker::new(poll.registry(), WAKER)?;
+            // It fails where the shard is over.
+            engine.shared().bell(engine.number()).hang(move || drop(waker.wake()));
+        }
         let mut doors = Vec::new();
         let mut sockets = Sockets::new(poll.registry().try_clone()?);
         for (number, socket) in bound.into_iter().enumerate() {
@@ -128,7 +173,8 @@ impl Reactor {
             sockets,
             doors,
             somebody_waits: false,
-            signals,
+            signals: None,
+            gates,
             alarm: None,
             datagram,
             accept_again: None,
@@ -172,18 +218,18 @@ impl Reactor {
             }
             let mut again = Tick::NEVER;
             if stop_by.is_none() {
-                match conduct(&mut self.engine, now, self.signals.take()) {
+                let signalled = self.signals.as_mut().is_some_and(Signals::take);
+                match conduct(&mut self.engine, now, signalled) {
                     Course::GoOn(at) => again = at,
-                    Course::Stop => {
-                        log::info!("stopping: {} connections are answered and closed", self.engine.len());
-                        self.doors.clear();
-                        self.somebody_waits = false;
-                        self.engine.stop(&mut self.sockets);
-                        stop_by = Some(now.tick + self.shutdown_grace);
-                    }
+                    Course::Stop => self.gates.stop(),
+                }
+                if self.gates.are_stopping() {
+                    self.stop();
+                    stop_by = Some(now.tick + self.shutdown_grace);
                 }
             }
             self.accept(now.tick);
+            self.take_in_newcomers(stop_by.is_some());
             self.receive();
             while let Some((key, why)) = self.sockets.take_failed() {
                 self.engine.on_dialled(key, Err(why), &mut self.sockets);
@@ -191,21 +237,33 @@ impl Reactor {
             next = self.engine.end(&mut self.sockets).min(again);
             self.engine.on_turn_measured(self.clock.tick() - now.tick);
             if let Some(stop_by) = stop_by {
-                if self.engine.is_empty() {
-                    return Ok(());
-                }
-                if now.tick >= stop_by {
+                let is_late = now.tick >= stop_by;
+                if is_late && !self.engine.is_empty() {
                     log::warn!("{} connections were cut at the end of shutdown_grace", self.engine.len());
+                }
+                if is_late || self.engine.is_empty() {
+                    self.engine.retire();
                     return Ok(());
                 }
             }
         }
     }
 
+    fn stop(&mut self) {
+        if self.signals.is_some() {
+            let connections = self.engine.shared().connections();
+            log::info!("stopping: {connections} connections are answered and closed");
+        }
+        self.doors.clear();
+        self.somebody_waits = false;
+        self.engine.stop(&mut self.sockets);
+    }
+
     /// How long to wait for events: until the next deadline of the engine or of our own.
     fn timeout(&self, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
         let may_accept = self.accept_again.is_none() || self.sockets.has_closed();
-        if (may_accept && self.somebody_waits) || self.sockets.have_datagrams() {
+        let has_newcomers = self.gates.has_any(self.engine.number());
+        if (may_accept && self.somebody_waits) || self.sockets.have_datagrams() || has_newcomers {
             return Some(Duration::ZERO);
         }
         let due = [Some(next), self.accept_again, stop_by].into_iter().flatten().min();
@@ -222,8 +280,8 @@ impl Reactor {
                 self.somebody_waits = true;
             }
         } else if event.token() == SIGNALS {
-            self.signals.on_event();
-        } else if event.token() != ALARM {
+            self.signals.as_mut().expect("registered by those that there are").on_event();
+        } else if !matches!(event.token(), ALARM | WAKER) {
             let index = token as u32;
             if let Some((key, result)) = self.sockets.dialled(index) {
                 self.engine.on_dialled(key, result, &mut self.sockets);
@@ -247,6 +305,10 @@ impl Reactor {
             self.accept_again = None;
         }
         if !self.somebody_waits {
+            return;
+        }
+        if self.gates.are_full() {
+            self.accept_again = Some(now + GATES_AGAIN);
             return;
         }
         for place in 0..self.doors.len() {
@@ -291,7 +353,26 @@ impl Reactor {
 
     fn welcome(&mut self, listener: usize, newcomer: Newcomer) {
         let Newcomer { stream, peer, local } = newcomer;
-        let Some(key) = self.engine.accept_at(listener, peer, local) else { return };
+        let Some(admission) = self.engine.admit(listener, peer, local) else { return };
+        if admission.shard() == self.engine.number() {
+            self.take_in(admission, stream);
+        } else {
+            self.gates.hand_over(admission, stream);
+        }
+    }
+
+    /// Those that were handed over. Where nobody is served any more they are closed.
+    fn take_in_newcomers(&mut self, is_stopping: bool) {
+        while let Some((admission, stream)) = self.gates.take(self.engine.number()) {
+            if !is_stopping {
+                self.take_in(admission, stream);
+            }
+        }
+    }
+
+    fn take_in(&mut self, admission: Admission, stream: TcpStream) {
+        let peer = admission.peer();
+        let key = self.engine.enter(admission);
         match self.sockets.add(key, stream) {
             Ok(()) => self.engine.on_open(key),
             Err(error) => {

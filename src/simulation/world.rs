@@ -21,7 +21,7 @@ use super::watched::{address_of, watched};
 use crate::base::random::Random;
 use crate::base::section::Document;
 use crate::base::time::{Now, Tick, Timestamp};
-use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Transport};
+use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Shared, Transport};
 use crate::protocols::by_scheme;
 use crate::security::Grants;
 use crate::tags::Tags;
@@ -150,7 +150,7 @@ impl World {
             memory_probe: || 0,
         };
         let buffer_memory = settings.buffer_memory;
-        let mut engine = Engine::new(0, Arc::new(settings), Arc::clone(&tags), Arc::default(), self.now());
+        let mut engine = Engine::new(0, &Shared::new(settings, Arc::clone(&tags)), self.now());
         units.resident().into_iter().for_each(|session| engine.house(session));
         if let Some((field, fleet, figures)) = polled {
             let newest =

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::{TagId, TagSet};
+use crate::base::bell::Bell;
 #[cfg(test)]
 use crate::base::mutants::{self, Mutant};
 
@@ -20,6 +21,8 @@ struct Inbox {
     /// Whether the shard has any subscription; where it has none, nothing is marked.
     open: AtomicBool,
     dirty: Mutex<Dirty>,
+    /// Wakes the shard.
+    bell: Bell,
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ impl Changes {
         Changes { inboxes: (0..shards).map(|_| Inbox::default()).collect() }
     }
 
-    /// Let every shard that has subscriptions know.
+    /// Let every shard that has subscriptions know. One that sleeps is woken, once for a burst.
     pub(super) fn mark(&self, tag: TagId) {
         #[cfg(test)]
         if mutants::strikes(Mutant::LostMark) {
@@ -42,12 +45,22 @@ impl Changes {
         }
         for inbox in &self.inboxes {
             if inbox.open.load(Ordering::Acquire) {
-                let mut dirty = inbox.lock();
-                if dirty.marks.insert(tag) {
-                    dirty.queue.push_back(tag);
+                let is_first = inbox.lock().mark(tag);
+                if is_first {
+                    inbox.bell.ring();
                 }
             }
         }
+    }
+
+    /// Wakes `shard`, which looks for changes after it fell asleep.
+    pub(super) fn bell(&self, shard: usize) -> &Bell {
+        &self.inboxes[shard].bell
+    }
+
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.inboxes.len()
     }
 
     /// Whether `shard` wants to know of changes.
@@ -76,6 +89,17 @@ impl Changes {
         taken.extend(queue.drain(..count).inspect(|&tag| {
             marks.remove(tag);
         }));
+    }
+}
+
+impl Dirty {
+    /// Whether the mark is the first that is there.
+    fn mark(&mut self, tag: TagId) -> bool {
+        let was_empty = self.queue.is_empty();
+        if self.marks.insert(tag) {
+            self.queue.push_back(tag);
+        }
+        was_empty
     }
 }
 

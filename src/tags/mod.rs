@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use crate::base::bell::Bell;
 use crate::base::time::{Tick, Timestamp};
 
 pub use catalog::{Access, Catalog, Declaration, OwnerId};
@@ -28,7 +29,7 @@ pub use declared::{Declared, DeclaredTag};
 pub use memory::{Cell, Memory};
 pub use refusal::{Limit, Refusal};
 pub use set::TagSet;
-pub use sources::{Holder, SourceId};
+pub use sources::{Holder, SourceId, Speaker};
 pub use subscriptions::{PatternId, Subscriptions};
 
 use changes::Changes;
@@ -99,7 +100,7 @@ pub struct Write<'a> {
     /// Its time.
     pub time: Timestamp,
     /// The device that wrote it.
-    pub source: Option<SourceId>,
+    pub source: Option<Speaker>,
     /// When it is too old to be good.
     pub stale_at: Tick,
 }
@@ -343,9 +344,21 @@ impl Tags {
         }
     }
 
-    /// Carry out an admitted write: to the cell that the tag shows, or to the table.
-    pub fn write(&self, admitted: Admitted, now: Tick, write: Write<'_>) {
-        self.put(admitted.tag, admitted.cell, now, write);
+    /// Carry out an admitted write: to the cell that the tag shows, or to the table. Whether it was: a
+    /// connection writes nothing more once another speaks for its device.
+    #[must_use]
+    pub fn write(&self, admitted: Admitted, now: Tick, write: Write<'_>) -> bool {
+        let Admitted { tag, cell, .. } = admitted;
+        match cell {
+            Some(_) => {
+                let may_write = write.source.is_none_or(|speaker| self.sources().is_speaker(speaker));
+                if may_write {
+                    self.put(tag, cell, now, write);
+                }
+                may_write
+            }
+            None => self.store_if(tag, write, |is_speaker| is_speaker),
+        }
     }
 
     /// Give a declared tag its first value, also where it is read-only.
@@ -367,18 +380,41 @@ impl Tags {
         }
     }
 
-    /// Put an admitted sample into the table and let the subscribers know if it is a change.
+    /// Put an admitted sample into the table and let the subscribers know if it is a change. In the name of a
+    /// device for which another connection speaks by now, it is nobody's.
     pub fn store(&self, tag: TagId, write: Write<'_>) {
+        self.store_if(tag, write, |_| true);
+    }
+
+    /// Like [`store`](Self::store), if whether the connection speaks for its device is as it should be. That
+    /// is decided while the slot is locked: what one that has taken over writes is never replaced by what the
+    /// one before it wrote.
+    fn store_if(&self, tag: TagId, write: Write<'_>, is_allowed: impl FnOnce(bool) -> bool) -> bool {
         let mut slot = self.table.lock(tag);
+        let before = slot.source;
+        slot.source = match write.source {
+            Some(speaker) => {
+                let mut sources = self.sources();
+                let is_speaker = sources.is_speaker(speaker);
+                if !is_allowed(is_speaker) {
+                    return false;
+                }
+                let source = is_speaker.then_some(speaker.source);
+                sources.hand_over(tag, before, source);
+                source
+            }
+            None => {
+                if before.is_some() {
+                    self.sources().hand_over(tag, before, None);
+                }
+                None
+            }
+        };
         let number = self.next_number();
         let changed = slot.quality != write.quality || !write.value.same(&slot.value.as_input());
         slot.written = number;
         slot.time = write.time;
         slot.stale_at = write.stale_at;
-        if slot.source != write.source {
-            let before = std::mem::replace(&mut slot.source, write.source);
-            self.sources().hand_over(tag, before, write.source);
-        }
         if changed {
             slot.changed = number;
             slot.quality = write.quality;
@@ -386,6 +422,7 @@ impl Tags {
             drop(slot);
             self.changes.mark(tag);
         }
+        true
     }
 
     /// The current sample of a tag.
@@ -458,19 +495,24 @@ impl Tags {
         self.sources().take_over(name, holder)
     }
 
-    /// Append the tags last written by `source` to `tags`.
-    pub fn tags_of(&self, source: SourceId, tags: &mut Vec<TagId>) {
-        tags.extend(self.sources().tags(source));
+    /// The connection of a device is silent: says what was last written in its name, and the number of the
+    /// last write. `None` if another connection has taken over.
+    pub fn fall_silent(&self, speaker: Speaker) -> Option<(Vec<TagId>, u64)> {
+        self.left_by(&self.sources(), speaker)
     }
 
-    /// Whether `holder` is the connection that speaks for a source.
-    pub fn speaks_for(&self, source: SourceId, holder: Holder) -> bool {
-        self.sources().holder(source) == Some(holder)
+    /// Like [`fall_silent`](Self::fall_silent), and the connection is gone.
+    pub fn leave(&self, speaker: Speaker) -> Option<(Vec<TagId>, u64)> {
+        let mut sources = self.sources();
+        let left = self.left_by(&sources, speaker);
+        sources.leave(speaker);
+        left
     }
 
-    /// The connection of a source is gone; if another has taken over, nothing happens.
-    pub fn leave(&self, source: SourceId, holder: Holder) {
-        self.sources().leave(source, holder);
+    /// Under the lock, so that whatever another connection writes once it has taken over has a higher number.
+    fn left_by(&self, sources: &Sources, speaker: Speaker) -> Option<(Vec<TagId>, u64)> {
+        let is_speaker = sources.is_speaker(speaker);
+        is_speaker.then(|| (sources.tags(speaker.source).collect(), self.last_number()))
     }
 
     /// Append who is behind a tag: the polled device that owns it, else its last writer, else `-`.
@@ -484,6 +526,21 @@ impl Tags {
             Some(source) => out.push_str(self.sources().name(source)),
             None => out.push('-'),
         }
+    }
+
+    /// How many shards read the changes.
+    pub fn shards(&self) -> usize {
+        self.changes.shards()
+    }
+
+    /// Wakes `shard`, which looks for changes (and whatever else is left for it) after it fell asleep.
+    pub fn bell(&self, shard: usize) -> &Bell {
+        self.changes.bell(shard)
+    }
+
+    /// How many polled devices there are.
+    pub fn owners(&self) -> usize {
+        self.owners.len()
     }
 
     /// Whether `shard` wants to know of changes.

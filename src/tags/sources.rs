@@ -28,6 +28,15 @@ impl SourceId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder(pub u64);
 
+/// A device, and the connection that wants to write in its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The device.
+    pub source: SourceId,
+    /// The connection.
+    pub holder: Holder,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     by_name: HashMap<Box<str>, SourceId>,
@@ -55,16 +64,21 @@ impl Sources {
         (id, None)
     }
 
+    /// Whether it is the connection that speaks for the source.
+    pub(super) fn is_speaker(&self, speaker: Speaker) -> bool {
+        self.holder(speaker.source) == Some(speaker.holder)
+    }
+
     /// Who speaks for a source.
-    pub(super) fn holder(&self, id: SourceId) -> Option<Holder> {
+    fn holder(&self, id: SourceId) -> Option<Holder> {
         self.sources.get(id.index()).and_then(|source| source.holder)
     }
 
     /// The connection is gone; if another has taken over, nothing happens.
-    pub(super) fn leave(&mut self, id: SourceId, holder: Holder) {
-        if self.holder(id) == Some(holder) {
-            self.sources[id.index()].holder = None;
-            self.forget_if_unused(id);
+    pub(super) fn leave(&mut self, speaker: Speaker) {
+        if self.is_speaker(speaker) {
+            self.sources[speaker.source.index()].holder = None;
+            self.forget_if_unused(speaker.source);
         }
     }
 
@@ -79,6 +93,9 @@ impl Sources {
 
     /// `tag` was last written by `from`, and now by `to`.
     pub(super) fn hand_over(&mut self, tag: TagId, from: Option<SourceId>, to: Option<SourceId>) {
+        if from == to {
+            return;
+        }
         if let Some(to) = to {
             self.sources[to.index()].tags.insert(tag);
         }
@@ -118,9 +135,9 @@ mod tests {
         assert_eq!(before, None);
         sources.hand_over(TagId(7), None, Some(press));
         assert_eq!(sources.take_over("press3", b), (press, Some(a)));
-        sources.leave(press, a);
+        sources.leave(Speaker { source: press, holder: a });
         assert_eq!(sources.holder(press), Some(b), "b took over");
-        sources.leave(press, b);
+        sources.leave(Speaker { source: press, holder: b });
         assert_eq!(
             (sources.name(press), sources.tags(press).collect::<Vec<_>>()),
             ("press3", vec![TagId(7)])

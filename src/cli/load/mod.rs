@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::Now;
-use crate::engine::{Endpoint, Engine, Listener, Settings, Transport};
+use crate::engine::{Endpoint, Engine, Listener, Settings, Shared, Transport};
 use crate::reactor::{BoundSocket, Clock, Course, Reactor};
 use crate::tags::{TagSettings, Tags};
 
@@ -62,7 +62,7 @@ pub(super) fn serving_engine(now: Now, listeners: Vec<Listener>, max_connections
         memory_probe: || 0,
     };
     let tags = Tags::new(TagSettings::default(), Vec::new(), 1);
-    Engine::new(0, Arc::new(settings), Arc::new(tags), Arc::default(), now)
+    Engine::new(0, &Shared::new(settings, Arc::new(tags)), now)
 }
 
 /// Run it until `conduct` says stop; see [`Reactor::conduct`]. Deadlines are fine: what is sent late counts

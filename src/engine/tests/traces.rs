@@ -236,20 +236,21 @@ fn a_datagram_is_a_frame() {
     let mut rig = Rig::new("line+udp");
     rig.datagram(7, "PING 1");
     let peer = SocketAddr::from(([10, 0, 0, 1], 7));
-    rig.engine.shard.recorder.follow(99, Traced::Peer(peer), false).unwrap();
-    rig.engine.watch_all(peer);
+    let seat = rig.engine.shard.seat(99);
+    rig.engine.shard.shared.recorder().follow(seat, Traced::Peer(peer), false).unwrap();
+    rig.engine.watch_wanted();
     rig.datagram(7, "PING 2\nPING 3");
     rig.datagram(8, "PING 4");
     let mut got = Vec::new();
     let (mut name, mut bytes) = (String::new(), Vec::new());
-    while let Some(told) = rig.engine.shard.recorder.next_frame(99, &mut name, &mut bytes) {
+    while let Some(told) = rig.engine.shard.shared.recorder().next_frame(seat, &mut name, &mut bytes) {
         assert_eq!((told.origin.scheme, told.origin.peer), ("line+udp", peer));
         got.push((told.direction, String::from_utf8(bytes.clone()).unwrap()));
     }
     let expected =
         [(Direction::In, "PING 2\nPING 3".to_owned()), (Direction::Out, "OK 2\nOK 3\n".to_owned())];
     assert_eq!(got, expected);
-    rig.engine.shard.recorder.unfollow_all(99);
+    rig.engine.shard.shared.recorder().unfollow_all(seat);
     rig.wind_up();
 }
 

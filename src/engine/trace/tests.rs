@@ -21,18 +21,18 @@ impl Recorder {
 
     /// Every frame that a new follower of a name is told now.
     fn kept(&mut self, name: &str) -> Vec<Vec<u8>> {
-        const FOLLOWER: u32 = 1_000_000;
+        const FOLLOWER: Seat = seat(1_000_000);
         self.follow(FOLLOWER, device(name), false).unwrap();
         let mut frames = Vec::new();
         while let Some((_, bytes)) = self.told(FOLLOWER) {
             frames.push(bytes);
         }
         self.unfollow_all(FOLLOWER);
-        self.due.clear();
+        self.take_due(0, &mut Vec::new());
         frames
     }
 
-    fn told(&mut self, follower: u32) -> Option<(Told, Vec<u8>)> {
+    fn told(&mut self, follower: Seat) -> Option<(Told, Vec<u8>)> {
         let (mut name, mut bytes) = (String::new(), Vec::new());
         let told = self.next_frame(follower, &mut name, &mut bytes)?;
         Some((told, bytes))
@@ -41,6 +41,15 @@ impl Recorder {
     fn put(&mut self, ring: RingId, connection: u32, bytes: &[u8]) {
         self.record(ring, Timestamp(7), &origin(connection), Direction::In, bytes);
     }
+}
+
+/// A recorder of one shard.
+fn recorder_of(memory: usize) -> Recorder {
+    Recorder::new(memory, [AtomicBool::default()].into())
+}
+
+const fn seat(index: u32) -> Seat {
+    Seat { shard: 0, index }
 }
 
 fn device(name: &str) -> Traced<'_> {
@@ -58,7 +67,7 @@ fn origin(connection: u32) -> Origin {
 
 #[test]
 fn frames_come_back_as_they_were() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let ring = attach(&mut recorder, "press3");
     let peers = ["10.0.0.1:4000", "[fe80::1]:4001"].map(|peer| peer.parse().unwrap());
     let schemes = ["modbus", "line"];
@@ -77,24 +86,24 @@ fn frames_come_back_as_they_were() {
         recorder.record(ring, time, origin, direction, &bytes);
         expected.push((time, direction, *origin, bytes));
     }
-    recorder.follow(1, device("press3"), true).unwrap();
+    recorder.follow(seat(1), device("press3"), true).unwrap();
     for (time, direction, origin, bytes) in expected {
-        let (told, got) = recorder.told(1).expect("a frame is left");
+        let (told, got) = recorder.told(seat(1)).expect("a frame is left");
         assert_eq!((told.time, told.direction, told.origin, got), (time, direction, origin, bytes));
         assert_eq!((told.skipped, told.detailed), (0, true));
     }
-    assert!(recorder.told(1).is_none() && !recorder.is_behind(1));
+    assert!(recorder.told(seat(1)).is_none() && !recorder.is_behind(seat(1)));
     recorder.put(ring, 9, b"more");
-    assert!(recorder.is_behind(1));
-    assert_eq!(recorder.told(1).map(|(_, bytes)| bytes), Some(b"more".to_vec()));
-    recorder.unfollow_all(1);
+    assert!(recorder.is_behind(seat(1)));
+    assert_eq!(recorder.told(seat(1)).map(|(_, bytes)| bytes), Some(b"more".to_vec()));
+    recorder.unfollow_all(seat(1));
     recorder.release(ring);
     recorder.assert_unused();
 }
 
 #[test]
 fn long_frames_are_kept_in_pieces() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let ring = attach(&mut recorder, "a");
     let long: Vec<u8> = (0..3 * MOST_FRAME_BYTES / 2).map(|at| at as u8).collect();
     recorder.put(ring, 1, &long);
@@ -107,7 +116,7 @@ fn long_frames_are_kept_in_pieces() {
 
 #[test]
 fn a_chatty_device_leaves_the_others_their_share() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let (chatty, quiet, middle) =
         (attach(&mut recorder, "chatty"), attach(&mut recorder, "quiet"), attach(&mut recorder, "middle"));
     for number in 0..10u8 {
@@ -130,21 +139,21 @@ fn a_chatty_device_leaves_the_others_their_share() {
 
 #[test]
 fn slow_followers_are_told_what_they_missed() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let ring = attach(&mut recorder, "a");
-    recorder.follow(1, device("a"), false).unwrap();
+    recorder.follow(seat(1), device("a"), false).unwrap();
     recorder.put(ring, 1, b"first");
-    assert_eq!(recorder.told(1).unwrap().1, b"first");
+    assert_eq!(recorder.told(seat(1)).unwrap().1, b"first");
     const COUNT: u64 = 20_000;
     for number in 0..COUNT {
         recorder.put(ring, 2, &number.to_le_bytes());
     }
-    let (told, bytes) = recorder.told(1).unwrap();
+    let (told, bytes) = recorder.told(seat(1)).unwrap();
     assert!(told.skipped > 0);
     assert_eq!(bytes, told.skipped.to_le_bytes(), "it goes on with the oldest that is kept");
     assert_eq!(told.origin.serial, 2, "the record that says whose they are is gone, and yet it is known");
     let mut count = told.skipped + 1;
-    while let Some((told, bytes)) = recorder.told(1) {
+    while let Some((told, bytes)) = recorder.told(seat(1)) {
         assert_eq!((told.skipped, bytes), (0, count.to_le_bytes().to_vec()));
         count += 1;
     }
@@ -153,61 +162,61 @@ fn slow_followers_are_told_what_they_missed() {
 
 #[test]
 fn what_many_follow_is_named_once_a_turn() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let ring = attach(&mut recorder, "a");
     for follower in [1, 2] {
-        recorder.follow(follower, device("a"), false).unwrap();
-        recorder.follow(follower, device("b"), false).unwrap();
+        recorder.follow(seat(follower), device("a"), false).unwrap();
+        recorder.follow(seat(follower), device("b"), false).unwrap();
     }
     let mut due = Vec::new();
-    recorder.take_due(&mut due);
+    recorder.take_due(0, &mut due);
     due.clear();
     recorder.put(ring, 1, b"1");
     recorder.put(ring, 1, b"2");
-    recorder.take_due(&mut due);
+    recorder.take_due(0, &mut due);
     due.sort_unstable();
     assert_eq!(due, [1, 2]);
-    assert!(!recorder.has_due());
-    assert!(recorder.unfollow(1, device("a")) && !recorder.unfollow(1, device("a")));
+    assert!(!recorder.due.flags[0].load(Ordering::SeqCst));
+    assert!(recorder.unfollow(seat(1), device("a")) && !recorder.unfollow(seat(1), device("a")));
     due.clear();
     recorder.put(ring, 1, b"3");
-    recorder.take_due(&mut due);
+    recorder.take_due(0, &mut due);
     assert_eq!(due, [2]);
     // A second time it begins anew.
-    assert_eq!(recorder.told(2).unwrap().1, b"1");
-    recorder.follow(2, device("a"), true).unwrap();
-    let (told, bytes) = recorder.told(2).unwrap();
+    assert_eq!(recorder.told(seat(2)).unwrap().1, b"1");
+    recorder.follow(seat(2), device("a"), true).unwrap();
+    let (told, bytes) = recorder.told(seat(2)).unwrap();
     assert_eq!((told.detailed, bytes), (true, b"1".to_vec()));
     assert_eq!(recorder.follows, 3);
 }
 
 #[test]
 fn what_was_only_asked_for_is_forgotten_with_the_last_who_asked() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let peer = "10.0.0.1:4000".parse().unwrap();
-    assert_eq!(recorder.follow(1, Traced::Peer(peer), false), Ok(Some(peer)));
-    assert_eq!(recorder.follow(2, Traced::Peer(peer), false), Ok(None), "it is looked for already");
+    assert_eq!(recorder.follow(seat(1), Traced::Peer(peer), false), Ok(true));
+    assert_eq!(recorder.follow(seat(2), Traced::Peer(peer), false), Ok(false), "it is looked for already");
     assert!(recorder.wants(peer));
-    recorder.watch(5, peer);
-    let ring = recorder.watched(5).unwrap();
+    recorder.watch(seat(5), peer);
+    let ring = recorder.watched(seat(5)).unwrap();
     recorder.put(ring, 5, b"1");
-    assert!(recorder.unfollow(1, Traced::Peer(peer)));
-    assert_eq!(recorder.told(2).unwrap().1, b"1");
-    recorder.unfollow_all(2);
-    assert!(recorder.rings.is_empty() && !recorder.wants(peer) && recorder.watched(5).is_none());
+    assert!(recorder.unfollow(seat(1), Traced::Peer(peer)));
+    assert_eq!(recorder.told(seat(2)).unwrap().1, b"1");
+    recorder.unfollow_all(seat(2));
+    assert!(recorder.rings.is_empty() && !recorder.wants(peer) && recorder.watched(seat(5)).is_none());
     assert_eq!(recorder.name_bytes, 0);
     // A device's frames stay, also where somebody followed it before it came.
-    recorder.follow(1, device("a"), false).unwrap();
+    recorder.follow(seat(1), device("a"), false).unwrap();
     let ring = attach(&mut recorder, "a");
     recorder.put(ring, 6, b"2");
     recorder.release(ring);
-    recorder.unfollow_all(1);
+    recorder.unfollow_all(seat(1));
     assert_eq!(recorder.kept("a"), [b"2"]);
 }
 
 #[test]
 fn names_have_a_limit() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let most = recorder.most_rings;
     let names: Vec<String> = (0..most + 10).map(|number| format!("device{number:04}")).collect();
     for (number, name) in names.iter().enumerate() {
@@ -219,15 +228,15 @@ fn names_have_a_limit() {
     assert!(recorder.kept(&names[most + 9]) == [b"hello"] && recorder.kept(&names[20]) == [b"hello"]);
     assert!(recorder.by_name.len() == most && recorder.bytes() <= MEMORY);
     // Who is connected is not forgotten for others.
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     names[..most].iter().for_each(|name| _ = attach(&mut recorder, name));
     let another = DeviceName::parse("another").unwrap();
     assert!(recorder.attach(another).is_none() && recorder.of_device(another).is_none());
     assert!(recorder.of_device(DeviceName::parse(&names[0]).unwrap()).is_some());
-    assert!(recorder.follow(1, device(another.as_str()), false).is_err());
-    assert!(recorder.follow(1, device(&names[0]), false).is_ok());
+    assert!(recorder.follow(seat(1), device(another.as_str()), false).is_err());
+    assert!(recorder.follow(seat(1), device(&names[0]), false).is_ok());
     // Nor is there room for long names without end.
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let long: Vec<String> = (0..most).map(|number| format!("{number:0250}")).collect();
     let held = long.iter().filter_map(|name| recorder.attach(DeviceName::parse(name).unwrap())).count();
     assert_eq!(held, NAME_BYTES * most / 250);
@@ -236,25 +245,25 @@ fn names_have_a_limit() {
 
 #[test]
 fn traces_have_a_limit() {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let most = recorder.most_rings / RINGS_PER_FOLLOW;
     for number in 0..most {
-        recorder.follow(number as u32, device("a"), false).unwrap();
+        recorder.follow(seat(number as u32), device("a"), false).unwrap();
     }
-    assert_eq!(recorder.follow(999, device("a"), false), Err(Refusal::Limit(Limit::Traces(most))));
-    assert!(!recorder.is_tracer(999));
-    assert!(recorder.follow(0, device("a"), false).is_ok(), "the same again is not one more");
-    recorder.unfollow_all(0);
-    assert!(recorder.follow(999, device("b"), false).is_ok());
+    assert_eq!(recorder.follow(seat(999), device("a"), false), Err(Refusal::Limit(Limit::Traces(most))));
+    assert!(!recorder.is_tracer(seat(999)));
+    assert!(recorder.follow(seat(0), device("a"), false).is_ok(), "the same again is not one more");
+    recorder.unfollow_all(seat(0));
+    assert!(recorder.follow(seat(999), device("b"), false).is_ok());
 }
 
 #[test]
 fn without_memory_nothing_is_recorded() {
     for memory in [0, LEAST_TRACE_MEMORY - 1] {
-        let mut recorder = Recorder::new(memory);
+        let mut recorder = recorder_of(memory);
         let name = DeviceName::parse("a").unwrap();
         assert!(recorder.attach(name).is_none() && recorder.of_device(name).is_none());
-        let refusal = recorder.follow(1, Traced::Device(name), false).unwrap_err();
+        let refusal = recorder.follow(seat(1), Traced::Device(name), false).unwrap_err();
         let message = "traces: this server follows at most 0 at once (trace_memory)";
         assert_eq!(refusal.to_string(), message);
         assert_eq!(recorder.bytes(), 0);
@@ -318,10 +327,10 @@ fn payload(number: u32, len: usize) -> Vec<u8> {
     number.to_le_bytes().into_iter().cycle().take(len).collect()
 }
 
-const FOLLOWER: u32 = 77;
+const FOLLOWER: Seat = seat(77);
 
 fn play(steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut recorder = Recorder::new(MEMORY);
+    let mut recorder = recorder_of(MEMORY);
     let names: Vec<String> = (0..8).map(|number| format!("d{number}")).collect();
     let mut models: Vec<Model> = (0..8).map(|_| Model::default()).collect();
     for (number, &step) in (0u32..).zip(steps) {
