@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use hashbrown::HashMap;
+
 use super::session::{ConnKey, End, Session};
 use super::shard::Settings;
 use super::trace::RingId;
@@ -114,6 +116,8 @@ pub(super) struct Subscriber {
     pub(super) patterns: Vec<PatternId>,
     /// Changed tags that there was no room to tell of.
     pub(super) behind: TagSet,
+    /// Changes that it was told of before they were dealt out, by their numbers.
+    pub(super) told: HashMap<TagId, u64>,
     /// Where to go on in `behind`, so that low ids do not starve high ones.
     pub(super) cursor: u32,
     /// The last change that was dealt to it: a change that several of its patterns match is dealt once.

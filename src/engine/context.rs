@@ -306,12 +306,12 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// The tag was just told of, as part of a reply: the change that may be waiting for this connection is
-    /// known.
-    pub fn is_told(&mut self, tag: TagId) {
-        if let Some(subscriber) = &mut self.link.subscriber {
-            subscriber.behind.remove(tag);
-        }
+    /// The current sample, which the peer is told of as part of a reply: the change that may be waiting for
+    /// this connection is known then.
+    pub fn read_to_tell(&mut self, tag: TagId) -> Sample {
+        let Some(subscriber) = &mut self.link.subscriber else { return self.read(tag) };
+        subscriber.behind.remove(tag);
+        self.shard.sample_to_tell(subscriber, tag)
     }
 
     /// The peer says which device it is. Another connection that said so before is closed; its tags stay as

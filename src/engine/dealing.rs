@@ -2,11 +2,12 @@
 //! is none.
 
 use super::Engine;
-use super::connection::{Connection, Phase};
+use super::connection::{Connection, Phase, Subscriber};
 use super::context::Context;
 use super::session::{Change, ConnKey};
 use super::shard::Shard;
 use crate::tags::TagId;
+use crate::tags::value::Sample;
 
 /// Changes handed to sessions, at most, in one turn (and what one more tag's subscribers need); the rest next
 /// turn.
@@ -25,6 +26,22 @@ impl Shard {
     /// No update is longer.
     fn change_room(&self) -> usize {
         CHANGE_ROOM_FACTOR * self.tags.settings().max_text.max(LEAST_CHANGE_TEXT_BYTES)
+    }
+
+    /// What a subscriber is told of a tag now, besides its changes. Another shard may just have written it:
+    /// then it is not told the same once more as a change.
+    pub(super) fn sample_to_tell(&self, subscriber: &mut Subscriber, tag: TagId) -> Sample {
+        if let Some(sample) = self.system_sample(tag) {
+            return sample;
+        }
+        if self.shared.shards() == 1 {
+            return self.tags.read(tag);
+        }
+        let (sample, change) = self.tags.read_before_change(self.number, tag);
+        if let Some(number) = change {
+            subscriber.told.insert(tag, number);
+        }
+        sample
     }
 }
 
@@ -51,7 +68,7 @@ impl Engine {
     /// Tell every subscriber of a tag that it changed. Returns how many there are.
     fn deal(&mut self, tag: TagId) -> usize {
         let Engine { shard, dealer, .. } = self;
-        let (sample, changed) = shard.tags.read_numbered(tag);
+        let (sample, changed) = shard.tags.read_change(shard.number, tag);
         // A reader may have been told of the server's own tags since they were put into the table.
         let sample = shard.system_sample(tag).unwrap_or(sample);
         let mut subscribers = std::mem::take(&mut dealer.subscribers);
@@ -84,6 +101,9 @@ impl Engine {
             // Several of its patterns match, and its session was over with the first.
             let Some(subscriber) = &mut link.subscriber else { continue };
             if std::mem::replace(&mut subscriber.dealt, dealer.serial) == dealer.serial {
+                continue;
+            }
+            if !subscriber.told.is_empty() && subscriber.told.remove(&tag) == Some(changed) {
                 continue;
             }
             let short = shard.buffers.are_short();
@@ -131,7 +151,7 @@ impl Engine {
             if !matching.iter().any(|id| subscriber.patterns.binary_search(id).is_ok()) {
                 continue;
             }
-            let sample = shard.system_sample(tag).unwrap_or_else(|| shard.tags.read(tag));
+            let sample = shard.sample_to_tell(subscriber, tag);
             dealer.rendering.clear();
             let change = Change { tag, name: &dealer.name, sample: &sample, rendering: &dealer.rendering };
             let flow = session.on_change(&mut Context { shard, link, key }, &change);

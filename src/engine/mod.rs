@@ -181,7 +181,8 @@ impl Engine {
             connections: Slab::new(),
             udp_peers: LruCache::new(most_udp_peers),
             residents: 0,
-            serial: number as u32,
+            // So that the first is one more than the number of its shard.
+            serial: (number as u32 + 1).wrapping_sub(shared.shards() as u32),
             timers: Timers::default(),
             flush: Vec::new(),
             resume: Vec::new(),
@@ -240,6 +241,10 @@ impl Engine {
         self.shard.bell().wake_up();
         self.shard.now = now;
         self.dealer.budget = dealing::DELIVERIES_PER_TURN;
+        // Before anything is read: whoever follows a peer sees what it sends from now on.
+        if self.shard.shared.take_wanted(self.shard.number) {
+            self.watch_wanted();
+        }
         for _ in 0..TIMERS_PER_TURN {
             let Some(index) = self.timers.pop_due(now.tick) else { break };
             self.on_timer(index as usize, wire);
@@ -414,9 +419,6 @@ impl Engine {
     pub fn end<W: Wire>(&mut self, wire: &mut W) -> Tick {
         self.shard.open_letters();
         self.close_taken_over();
-        if self.shard.shared.take_wanted(self.shard.number) {
-            self.watch_wanted();
-        }
         self.run_errands(wire);
         while let Some(session) = self.shard.homeless.pop().filter(|_| !self.stopping) {
             self.house(session);

@@ -27,8 +27,9 @@ struct Inbox {
 
 #[derive(Debug, Default)]
 struct Dirty {
+    /// Those that changed since the shard read them last.
     marks: TagSet,
-    /// The marked tags, the first marked first.
+    /// Of these, the ones that were not taken yet; the first marked first.
     queue: VecDeque<TagId>,
 }
 
@@ -37,7 +38,8 @@ impl Changes {
         Changes { inboxes: (0..shards).map(|_| Inbox::default()).collect() }
     }
 
-    /// Let every shard that has subscriptions know. One that sleeps is woken, once for a burst.
+    /// Let every shard that has subscriptions know. Called while the tag cannot be read, so that a mark stands
+    /// for a state that its shard has not seen, and never for one that it has. Then [`ring`](Self::ring).
     pub(super) fn mark(&self, tag: TagId) {
         #[cfg(test)]
         if mutants::strikes(Mutant::LostMark) {
@@ -45,12 +47,18 @@ impl Changes {
         }
         for inbox in &self.inboxes {
             if inbox.open.load(Ordering::Acquire) {
-                let is_first = inbox.lock().mark(tag);
-                if is_first {
-                    inbox.bell.ring();
+                let mut dirty = inbox.lock();
+                if dirty.marks.insert(tag) {
+                    dirty.queue.push_back(tag);
                 }
             }
         }
+    }
+
+    /// Wake those that sleep and were let know: once for a burst.
+    pub(super) fn ring(&self) {
+        let open = self.inboxes.iter().filter(|inbox| inbox.open.load(Ordering::Acquire));
+        open.for_each(|inbox| inbox.bell.ring());
     }
 
     /// Wakes `shard`, which looks for changes after it fell asleep.
@@ -77,29 +85,27 @@ impl Changes {
         !inbox.open.load(Ordering::Acquire) || inbox.lock().queue.is_empty()
     }
 
-    /// Append up to `most` marked tags to `taken`. Their marks go first, so that a write from now on marks
-    /// anew and whoever reads the tag after this call misses nothing.
+    /// Append up to `most` marked tags to `taken`. Each is to be read, and its mark to be
+    /// [cleared](Self::clear).
     pub(super) fn take(&self, shard: usize, most: usize, taken: &mut Vec<TagId>) {
         if !self.inboxes[shard].open.load(Ordering::Acquire) {
             return;
         }
         let mut dirty = self.inboxes[shard].lock();
         let count = most.min(dirty.queue.len());
-        let Dirty { marks, queue } = &mut *dirty;
-        taken.extend(queue.drain(..count).inspect(|&tag| {
-            marks.remove(tag);
-        }));
+        taken.extend(dirty.queue.drain(..count));
     }
-}
 
-impl Dirty {
-    /// Whether the mark is the first that is there.
-    fn mark(&mut self, tag: TagId) -> bool {
-        let was_empty = self.queue.is_empty();
-        if self.marks.insert(tag) {
-            self.queue.push_back(tag);
-        }
-        was_empty
+    /// The tag is read now. Called while nobody can write it.
+    pub(super) fn clear(&self, shard: usize, tag: TagId) {
+        self.inboxes[shard].lock().marks.remove(tag);
+    }
+
+    /// Whether the shard will hear of a change of the tag that it has not seen yet. Called while nobody can
+    /// write it.
+    pub(super) fn is_marked(&self, shard: usize, tag: TagId) -> bool {
+        let inbox = &self.inboxes[shard];
+        inbox.open.load(Ordering::Acquire) && inbox.lock().marks.contains(tag)
     }
 }
 

@@ -419,8 +419,9 @@ impl Tags {
             slot.changed = number;
             slot.quality = write.quality;
             slot.value = write.value.into_value();
-            drop(slot);
             self.changes.mark(tag);
+            drop(slot);
+            self.changes.ring();
         }
         true
     }
@@ -430,10 +431,19 @@ impl Tags {
         self.table.lock(tag).sample()
     }
 
-    /// The current sample, and the number of the write that made it what it is.
-    pub fn read_numbered(&self, tag: TagId) -> (Sample, u64) {
+    /// The current sample of a tag that `shard` has taken as changed, and the number of the write that made it
+    /// what it is. Whatever comes later is a change of its own.
+    pub fn read_change(&self, shard: usize, tag: TagId) -> (Sample, u64) {
         let slot = self.table.lock(tag);
+        self.changes.clear(shard, tag);
         (slot.sample(), slot.changed)
+    }
+
+    /// The current sample; and if `shard` is still to hear of it as a change, its number.
+    pub fn read_before_change(&self, shard: usize, tag: TagId) -> (Sample, Option<u64>) {
+        let slot = self.table.lock(tag);
+        let is_marked = self.changes.is_marked(shard, tag);
+        (slot.sample(), is_marked.then_some(slot.changed))
     }
 
     /// Let a value that was not refreshed in time turn uncertain. `Some`: it is due later, at that tick.
@@ -463,8 +473,9 @@ impl Tags {
         if slot.quality == Quality::Good {
             slot.quality = Quality::Uncertain;
             slot.changed = self.next_number();
-            drop(slot);
             self.changes.mark(tag);
+            drop(slot);
+            self.changes.ring();
         }
     }
 

@@ -122,8 +122,12 @@ fn tags_of_a_device_that_left_are_uncertain() {
                 < VAL hall/b 20 good 80
                 < VAL hall/c 30 good 90
                 < OK 3
+                > SUB other
+                < VAL other 3 good 9
+                < OK 1
                 {leave}
                 < UPD hall/a 1 uncertain 7
+                < UPD other 3 uncertain 9
                 > READ #
                 < VAL broken null bad 10
                 < VAL hall/a 1 uncertain 7

@@ -95,6 +95,10 @@ impl Builder {
         if let Some(level) = self.log {
             args.extend(["--log".to_owned(), level.to_owned()]);
         }
+        // All tests are to pass whatever the number of shards: LUMINA_SHARDS=2 cargo test --test it
+        if let Ok(shards) = std::env::var("LUMINA_SHARDS") {
+            args.extend(["--shards".to_owned(), shards]);
+        }
 
         let mut child = command(self.ulimit)
             .args(&args)

@@ -78,10 +78,9 @@ impl Listing {
             line.push_str("VAL ");
             cx.tags().push_name(tag, line);
             line.push(' ');
-            let _ = put_sample(line, &cx.read(tag));
-        }
-        if self.what == What::Subscribed {
-            cx.is_told(tag);
+            let is_subscribed = self.what == What::Subscribed;
+            let sample = if is_subscribed { cx.read_to_tell(tag) } else { cx.read(tag) };
+            let _ = put_sample(line, &sample);
         }
         cx.put(line.as_bytes());
     }
