@@ -19,8 +19,8 @@ pub(super) struct Serve {
     /// is none) or echo://127.0.0.1:0; may be given several times
     #[argh(option, arg_name = "url")]
     listen: Vec<String>,
-    /// threads that serve connections: a number, or auto for one a core (default: what the configuration says,
-    /// or 1)
+    /// threads that serve connections: a number, or auto for one a core (default: what the configuration
+    /// says, or 1)
     #[argh(option, arg_name = "count")]
     shards: Option<Shards>,
     /// how much is logged to stderr: off, error, warn, info (the default), debug or trace

@@ -38,8 +38,9 @@ impl Changes {
         Changes { inboxes: (0..shards).map(|_| Inbox::default()).collect() }
     }
 
-    /// Let every shard that has subscriptions know. Called while the tag cannot be read, so that a mark stands
-    /// for a state that its shard has not seen, and never for one that it has. Then [`ring`](Self::ring).
+    /// Let every shard that has subscriptions know. Called while the tag cannot be read, so that a mark
+    /// stands for a state that its shard has not seen, and never for one that it has. Then
+    /// [`ring`](Self::ring).
     pub(super) fn mark(&self, tag: TagId) {
         #[cfg(test)]
         if mutants::strikes(Mutant::LostMark) {

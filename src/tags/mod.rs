@@ -431,8 +431,8 @@ impl Tags {
         self.table.lock(tag).sample()
     }
 
-    /// The current sample of a tag that `shard` has taken as changed, and the number of the write that made it
-    /// what it is. Whatever comes later is a change of its own.
+    /// The current sample of a tag that `shard` has taken as changed, and the number of the write that made
+    /// it what it is. Whatever comes later is a change of its own.
     pub fn read_change(&self, shard: usize, tag: TagId) -> (Sample, u64) {
         let slot = self.table.lock(tag);
         self.changes.clear(shard, tag);
