@@ -186,6 +186,11 @@ impl Default for RigSettings {
 impl Rig {
     /// A rig whose first listener speaks the protocol of that scheme.
     pub(crate) fn with(scheme: &'static str, rig: RigSettings) -> Rig {
+        Rig::shards(1, scheme, rig).pop().expect("one was wanted")
+    }
+
+    /// The shards of one server, whose first listener speaks the protocol of that scheme.
+    pub(crate) fn shards(count: usize, scheme: &'static str, rig: RigSettings) -> Vec<Rig> {
         let protocol = by_scheme(scheme).expect("a protocol of the table");
         let (shared, document) = (Document::parse("rig", rig.shared), Document::parse("rig", rig.keys));
         let mut declared = rig.declared;
@@ -199,7 +204,7 @@ impl Rig {
         let now = Rig::clocks(0);
         let mut memories = rig.memories;
         memories.extend(service.clone().and_then(|service| service.memory()));
-        let tags = Arc::new(Tags::new(rig.tags, rig.owners, 1).with_memories(memories));
+        let tags = Arc::new(Tags::new(rig.tags, rig.owners, count).with_memories(memories));
         declare_system_tags(&tags, rig.figures.as_deref()).unwrap();
         for tag in declared {
             tags.declare(TagName::parse(&tag.name).unwrap(), tag.declaration, now.wall).unwrap();
@@ -225,13 +230,17 @@ impl Rig {
             listeners: std::iter::once(first).chain(rig.more).map(listener).collect(),
             memory_probe: || 0,
         };
-        let mut engine = Engine::new(0, &Shared::new(settings, Arc::clone(&tags)), now);
-        rig.figures.into_iter().for_each(|figures| engine.compute(figures));
+        let shared = Shared::new(settings, Arc::clone(&tags));
+        let mut engines: Vec<Engine> = (0..count).map(|number| Engine::new(number, &shared, now)).collect();
+        for engine in &mut engines {
+            rig.figures.iter().for_each(|figures| engine.compute(Arc::clone(figures)));
+        }
         if let Some(service) = service {
             service.bind(&tags, now.wall).unwrap();
-            service.resident().into_iter().for_each(|session| engine.house(session));
+            service.resident().into_iter().for_each(|session| engines[0].house(session));
         }
-        Rig { engine, lines: Lines::default(), now_us: 0, next: Tick::NEVER }
+        let rig = |engine| Rig { engine, lines: Lines::default(), now_us: 0, next: Tick::NEVER };
+        engines.into_iter().map(rig).collect()
     }
 
     fn clocks(now_us: u64) -> Now {
@@ -380,6 +389,18 @@ impl Rig {
     /// A new peer of the protocol under test.
     pub(crate) fn connect(&mut self) -> ConnKey {
         self.connect_to(0)
+    }
+
+    /// A new peer of the protocol under test, on the shard that has the fewest. Says which one that is.
+    pub(crate) fn connect_to_some(shards: &mut [Rig]) -> (usize, ConnKey) {
+        let peer = "10.0.0.1:40000".parse().unwrap();
+        let admission = shards[0].engine.admit(0, peer, NOWHERE).expect("there is room for a connection");
+        let shard = admission.shard();
+        let rig = &mut shards[shard];
+        let key = rig.engine.enter(admission);
+        rig.lines.lines.insert(key, Line::open());
+        rig.engine.on_open(key);
+        (shard, key)
     }
 
     /// The connection breaks.

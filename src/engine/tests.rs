@@ -7,6 +7,7 @@ mod endings;
 mod memory;
 mod questions;
 mod replies;
+mod shards;
 mod subscriptions;
 mod system;
 mod times;
