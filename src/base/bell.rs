@@ -39,14 +39,6 @@ impl Bell {
     }
 }
 
-#[cfg(test)]
-impl Bell {
-    /// Whether whoever sleeps here has to be woken.
-    pub(crate) fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::SeqCst)
-    }
-}
-
 impl std::fmt::Debug for Bell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bell").field("asleep", &self.asleep).finish_non_exhaustive()
