@@ -13,23 +13,24 @@
 use std::time::{Duration, Instant};
 
 use super::Outcome;
-use super::load::Fleet;
+use super::load::{Drive, Load};
 use super::polling::Polling;
+use super::remote::RemoteFleet;
 use super::server::Server;
 use super::setup::{Peer, Setup};
 
 /// Connections that are never idle.
 const CLIENTS: usize = 50;
-const CLOSED_WINDOW: Duration = Duration::from_millis(20);
+pub const CLOSED_WINDOW: Duration = Duration::from_millis(20);
 
 /// A plant with few devices, and one with many.
 const FEW: usize = 1_000;
-pub const MANY: usize = 10_000;
+const MANY: usize = 19_000;
 
 /// Requests a second from all of them together: about a fifth of what one core can do, so that no queue forms
 /// and the cost of a request is its own.
-const PACED_RATE: u32 = 40_000;
-const PACED_WINDOW: Duration = Duration::from_millis(50);
+pub const PACED_RATE: u32 = 40_000;
+pub const PACED_WINDOW: Duration = Duration::from_millis(50);
 
 /// How much is measured. `--only noise` shows what is left of it when a server is held against itself.
 pub struct Plan {
@@ -76,25 +77,20 @@ pub const SHORT: Plan = Plan {
     polling: Polling { devices: 500, warm_up: Duration::from_secs(3), slices: 3, readings: 5, writes: 200 },
 };
 
-/// Medians; that of the ratios is not the ratio of the medians, so only one side is kept beside it.
+/// Medians; that of the ratios is not the ratio of the other two.
+#[derive(Clone, Copy)]
 pub struct Comparison {
     pub ratio: f64,
-    /// The right side: nanoseconds per operation, or its growth.
-    base: f64,
+    /// The left side: nanoseconds per operation, or its growth.
+    pub left: f64,
+    /// The right side.
+    pub base: f64,
 }
 
 /// A server, and the load that it gets.
-struct Side {
-    server: Server,
-    fleet: Fleet,
-}
-
-#[derive(Clone, Copy)]
-enum Load {
-    /// The next request as soon as the last is answered.
-    Closed,
-    /// Requests come when they come.
-    Paced,
+pub struct Side<'a, D> {
+    pub server: &'a Server,
+    pub fleet: D,
 }
 
 /// Per operation.
@@ -120,18 +116,22 @@ impl Setup {
         let mut rounds = Vec::new();
         let end = Instant::now() + self.plan.patience;
         while rounds.len() < most && (rounds.is_empty() || Instant::now() < end) {
-            let mut left = self.side(left, CLIENTS, batch)?;
-            let mut right = self.side(right, CLIENTS, batch)?;
-            let pairs = self.alternate(Load::Closed, &mut left, &mut right, self.plan.pairs)?;
+            let (left_server, right_server) = (self.serve(left)?, self.serve(right)?);
+            let mut left =
+                Side { fleet: self.connect(&left_server, left, CLIENTS, batch)?, server: &left_server };
+            let mut right =
+                Side { fleet: self.connect(&right_server, right, CLIENTS, batch)?, server: &right_server };
+            let pairs =
+                self.alternate(Load::Closed, CLOSED_WINDOW, &mut left, &mut right, self.plan.pairs)?;
             rounds.push(Comparison::median_of(pairs));
         }
         Ok(Comparison::median_of(rounds))
     }
 
-    /// How the CPU time per operation grows from 1,000 to 10,000 connections at the same total rate: one
+    /// How the CPU time per operation grows from 1,000 to 19,000 connections at the same total rate: one
     /// server's growth against another's.
     ///
-    /// Every device writes and reads its own tag, so ten times the connections are ten times the tags too, as
+    /// Every device writes and reads its own tag, so more connections are more tags too, as
     /// in a plant. The bare echo's growth is what the kernel's sockets cost once they outgrow the caches.
     pub fn compare_growth(&self, left: Peer, right: Peer) -> Outcome<Comparison> {
         let mut rounds = Vec::new();
@@ -145,47 +145,53 @@ impl Setup {
                 let right = self.growth(right)?;
                 (self.growth(left)?, right)
             };
-            rounds.push(Comparison { ratio: left / right, base: right });
+            rounds.push(Comparison { ratio: left / right, left, base: right });
         }
         Ok(Comparison::median_of(rounds))
     }
 
     /// Two servers of one kind side by side, one with few connections and one with many, in alternating
-    /// windows; opening 10,000 connections anew for each window would set the windows a second apart.
+    /// windows; opening 19,000 connections anew for each window would set the windows a second apart.
     fn growth(&self, peer: Peer) -> Outcome<f64> {
-        let mut many = self.side(peer, MANY, 1)?;
-        let mut few = self.side(peer, FEW, 1)?;
-        for (side, connections) in [(&mut many, MANY), (&mut few, FEW)] {
-            // Once round, so that every tag is there.
-            let round = Duration::from_secs_f64(connections as f64 / f64::from(PACED_RATE));
-            side.fleet.run_paced(PACED_RATE, round)?;
-            side.server.settle()?;
-        }
-        let pairs = self.alternate(Load::Paced, &mut many, &mut few, self.plan.growth_pairs)?;
+        let (many, few) = (self.serve(peer)?, self.serve(peer)?);
+        let mut many = self.paced_side(&many, peer, MANY)?;
+        let mut few = self.paced_side(&few, peer, FEW)?;
+        let pairs = self.plan.growth_pairs;
+        let pairs = self.alternate(Load::Paced(PACED_RATE), PACED_WINDOW, &mut many, &mut few, pairs)?;
         Ok(Comparison::median_of(pairs).ratio)
     }
 
-    fn side(&self, peer: Peer, connections: usize, batch: usize) -> Outcome<Side> {
-        let server = self.serve(peer)?;
-        let fleet = self.connect(&server, peer, connections, batch)?;
+    /// So many connections, which have gone once round, so that every tag is there.
+    pub fn paced_side<'a>(
+        &self,
+        server: &'a Server,
+        peer: Peer,
+        connections: usize,
+    ) -> Outcome<Side<'a, RemoteFleet>> {
+        let mut fleet = RemoteFleet::connect(self, server, peer, connections, 1)?;
+        let round = Duration::from_secs_f64(connections as f64 / f64::from(PACED_RATE));
+        fleet.run(Load::Paced(PACED_RATE), round)?;
+        server.settle()?;
         Ok(Side { server, fleet })
     }
 
-    fn alternate(
+    /// Windows of two servers in changing order: how the cost of an operation compares in each pair.
+    pub fn alternate<L: Drive, R: Drive>(
         &self,
         load: Load,
-        left: &mut Side,
-        right: &mut Side,
+        window: Duration,
+        left: &mut Side<'_, L>,
+        right: &mut Side<'_, R>,
         pairs: usize,
     ) -> Outcome<Vec<Comparison>> {
         let mut found = Vec::new();
         for pair in 0..=pairs {
             let (a, b) = if pair % 2 == 0 {
-                let a = self.window(load, left)?;
-                (a, self.window(load, right)?)
+                let a = self.window(load, window, left)?;
+                (a, self.window(load, window, right)?)
             } else {
-                let b = self.window(load, right)?;
-                (self.window(load, left)?, b)
+                let b = self.window(load, window, right)?;
+                (self.window(load, window, left)?, b)
             };
             let ratio = a.cpu_ns / b.cpu_ns;
             if self.trace {
@@ -197,18 +203,15 @@ impl Setup {
             }
             // The first pair warms up caches and predictors.
             if pair > 0 {
-                found.push(Comparison { ratio, base: b.cpu_ns });
+                found.push(Comparison { ratio, left: a.cpu_ns, base: b.cpu_ns });
             }
         }
         Ok(found)
     }
 
-    fn window(&self, load: Load, side: &mut Side) -> Outcome<Cost> {
+    fn window<D: Drive>(&self, load: Load, time: Duration, side: &mut Side<'_, D>) -> Outcome<Cost> {
         let before = side.server.usage()?;
-        let operations = match load {
-            Load::Closed => side.fleet.run_closed(CLOSED_WINDOW)?,
-            Load::Paced => side.fleet.run_paced(PACED_RATE, PACED_WINDOW)?,
-        };
+        let operations = side.fleet.run(load, time)?;
         let after = side.server.usage()?;
         let cpu_ns = after.cpu_ns - before.cpu_ns;
         self.contention.add(after.waited_ns - before.waited_ns, cpu_ns);
@@ -218,9 +221,9 @@ impl Setup {
 }
 
 impl Comparison {
-    fn median_of(all: Vec<Comparison>) -> Comparison {
+    pub fn median_of(all: Vec<Comparison>) -> Comparison {
         let of = |pick: fn(&Comparison) -> f64| median(all.iter().map(pick).collect());
-        Comparison { ratio: of(|one| one.ratio), base: of(|one| one.base) }
+        Comparison { ratio: of(|one| one.ratio), left: of(|one| one.left), base: of(|one| one.base) }
     }
 
     /// What the ratio is held against, where that is CPU time per operation.

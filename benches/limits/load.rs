@@ -1,4 +1,4 @@
-//! The load: one thread drives up to 10,000 connections and checks every byte that comes back.
+//! The load: one thread drives thousands of connections and checks every byte that comes back.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,6 +25,10 @@ const REPLY_LIMIT: Duration = Duration::from_secs(5);
 /// bunches.
 const PACED_BURST: usize = 20;
 
+/// From one address of ours. Linux hands out every other port of its 28,000 at first; beyond those it searches
+/// for milliseconds at each connection.
+const CONNECTIONS_PER_SOURCE: usize = 4_000;
+
 const EVENTS: usize = 1024;
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -45,6 +49,8 @@ pub struct Fleet {
     /// the neighbourhood that connections happen to have in its memory.
     order: Vec<usize>,
     place: usize,
+    /// How long after it was due each reply of a timed load was there.
+    took: Vec<Duration>,
     request: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -56,12 +62,37 @@ struct Connection {
     /// Bytes of its reply that have come.
     heard: usize,
     waiting: bool,
+    /// When the request under way was due, if somebody wants to know.
+    due: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+pub enum Load {
+    /// The next request as soon as the last is answered.
+    Closed,
+    /// So many requests a second from all connections together: they come when they come.
+    Paced(u32),
+}
+
+/// What makes a server work.
+pub trait Drive {
+    /// For so long, and until all is answered. Returns how many operations were.
+    fn run(&mut self, load: Load, time: Duration) -> Outcome<u64>;
+}
+
+impl Drive for Fleet {
+    fn run(&mut self, load: Load, time: Duration) -> Outcome<u64> {
+        match load {
+            Load::Closed => self.run_closed(time),
+            Load::Paced(rate) => self.run_paced(rate, time),
+        }
+    }
 }
 
 impl Fleet {
     /// Opens `count` connections and exchanges the greeting on each.
     pub fn connect(to: SocketAddr, count: usize, talk: Box<dyn Talk>, own_core: bool) -> Outcome<Fleet> {
-        let from = next_source();
+        let mut from = next_source();
         let mut fleet = Fleet {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
@@ -71,6 +102,7 @@ impl Fleet {
             waiting: 0,
             order: shuffled(count),
             place: 0,
+            took: Vec::new(),
             request: Vec::new(),
             buffer: vec![0; BUFFER_BYTES],
         };
@@ -78,9 +110,12 @@ impl Fleet {
             let block = CONNECT_BLOCK.min(count - fleet.connections.len());
             for _ in 0..block {
                 let index = fleet.connections.len();
+                if index > 0 && index % CONNECTIONS_PER_SOURCE == 0 {
+                    from = next_source();
+                }
                 let mut stream = open(from, to).map_err(|e| format!("connection {index} to {to}: {e}"))?;
                 fleet.poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-                fleet.connections.push(Connection { stream, step: 0, heard: 0, waiting: false });
+                fleet.connections.push(Connection { stream, step: 0, heard: 0, waiting: false, due: None });
                 fleet.send(index)?;
             }
             fleet.drain(&mut 0)?;
@@ -89,7 +124,7 @@ impl Fleet {
     }
 
     /// Every connection sends its next request as soon as it has the last reply, for `time`.
-    pub fn run_closed(&mut self, time: Duration) -> Outcome<u64> {
+    fn run_closed(&mut self, time: Duration) -> Outcome<u64> {
         let mut done = 0;
         let end = Instant::now() + time;
         for index in 0..self.connections.len() {
@@ -104,10 +139,11 @@ impl Fleet {
 
     /// `rate` exchanges a second in all, each by the next connection in order, as many as `time` has room
     /// for.
-    pub fn run_paced(&mut self, rate: u32, time: Duration) -> Outcome<u64> {
+    fn run_paced(&mut self, rate: u32, time: Duration) -> Outcome<u64> {
         let mut done = 0;
-        let bursts = (time.as_secs_f64() * f64::from(rate)) as usize / PACED_BURST;
-        let interval = Duration::from_secs_f64(PACED_BURST as f64 / f64::from(rate));
+        let burst = PACED_BURST.min(self.connections.len());
+        let bursts = (time.as_secs_f64() * f64::from(rate)) as usize / burst;
+        let interval = Duration::from_secs_f64(burst as f64 / f64::from(rate));
         let mut due = Instant::now();
         for _ in 0..bursts {
             while Instant::now() < due {
@@ -116,9 +152,8 @@ impl Fleet {
             // Late means that somebody else had our core. What was not sent then is sent later, at the same
             // pace: to make up for it at once would be another load.
             due = due.max(Instant::now() - interval) + interval;
-            for _ in 0..PACED_BURST {
-                let index = self.order[self.place];
-                self.place = (self.place + 1) % self.order.len();
+            for _ in 0..burst {
+                let index = self.next_in_order();
                 // One that still waits loses its turn; only what was answered counts.
                 if !self.connections[index].waiting {
                     self.send_next(index)?;
@@ -127,6 +162,35 @@ impl Fleet {
         }
         self.drain(&mut done)?;
         Ok(done)
+    }
+
+    /// Single requests at the same distance, `rate` a second. Returns how long after it was due each reply was
+    /// there, also where the driver was late: whoever waits does not ask why.
+    pub fn run_timed(&mut self, rate: u32, time: Duration) -> Outcome<Vec<Duration>> {
+        let requests = (time.as_secs_f64() * f64::from(rate)) as u32;
+        let begin = Instant::now();
+        self.took.clear();
+        for request in 0..requests {
+            let due = begin + Duration::from_secs(1) * request / rate;
+            while Instant::now() < due {
+                self.collect(self.nap, &mut 0, false)?;
+            }
+            let index = self.next_in_order();
+            // Its turn comes only when all others have had theirs.
+            while self.connections[index].waiting {
+                self.collect(self.nap, &mut 0, false)?;
+            }
+            self.connections[index].due = Some(due);
+            self.send_next(index)?;
+        }
+        self.drain(&mut 0)?;
+        Ok(std::mem::take(&mut self.took))
+    }
+
+    fn next_in_order(&mut self) -> usize {
+        let index = self.order[self.place];
+        self.place = (self.place + 1) % self.order.len();
+        index
     }
 
     /// Waits for all replies: a server's CPU time is exact only when it has gone to sleep again.
@@ -152,6 +216,9 @@ impl Fleet {
         for event in &events {
             let index = event.token().0;
             if self.receive(index)? {
+                if let Some(due) = self.connections[index].due.take() {
+                    self.took.push(due.elapsed());
+                }
                 *done += self.talk.operations(self.connections[index].step);
                 if go_on {
                     self.send_next(index)?;

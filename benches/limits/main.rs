@@ -1,10 +1,13 @@
-//! Prints the figures of speed and size as one Markdown table, each beside what it must reach.
+//! Prints the figures of speed and size as one Markdown table, each beside what it must reach; measures other
+//! servers beside Lumina, and how its costs grow.
 //!
 //! The servers run as children on one core, this program drives them from another; their CPU time and memory
 //! come from `/proc`. `scripts/limits` builds everything and calls this:
 //!
 //! `limits --lumina PATH --bare PATH [--redis PATH] [--libmodbus PATH] [--pymodbus PATH] [--poller PATH]
 //! [--short] [--strict] [--only FIGURE]… [--trace]`
+//!
+//! `scripts/peers` calls it as `limits peers --results FILE …`, `scripts/growth` as `limits growth --results FILE …`.
 //!
 //! Without a server to measure, as `cargo bench` and `cargo test --benches` call it, it ends at once.
 
@@ -14,7 +17,10 @@ mod compare;
 mod figures;
 mod load;
 mod modbus;
+mod mqtt;
+mod peers;
 mod polling;
+mod remote;
 mod report;
 mod server;
 mod setup;
@@ -38,11 +44,17 @@ use setup::{Contention, Programs, Setup};
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// A run that is not at its end by then never will be.
-const RUN_LIMIT: Duration = Duration::from_secs(600);
+const RUN_LIMIT: Duration = Duration::from_secs(1_800);
 
 /// Print the figures of speed and size beside what they must reach.
 #[derive(FromArgs)]
 struct Arguments {
+    /// figures (that is what is done otherwise), peers or growth
+    #[argh(positional, default = "\"figures\".to_owned()")]
+    job: String,
+    /// where the measurements of peers and growth go, as comma-separated values
+    #[argh(option)]
+    results: Option<PathBuf>,
     /// the server to measure
     #[argh(option)]
     lumina: Option<PathBuf>,
@@ -52,6 +64,12 @@ struct Arguments {
     /// redis-server, against which pipelining is held
     #[argh(option)]
     redis: Option<PathBuf>,
+    /// mosquitto, an MQTT broker (peers)
+    #[argh(option)]
+    mosquitto: Option<PathBuf>,
+    /// a Python interpreter, for an echo with a thread for each connection (peers)
+    #[argh(option)]
+    python: Option<PathBuf>,
     /// the server on libmodbus that Modbus requests are held against (benches/peers/libmodbus_server.c)
     #[argh(option)]
     libmodbus: Option<PathBuf>,
@@ -81,8 +99,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if words.get(1).is_some_and(|first| first == "fleet") {
+        return remote::serve(&words[2..]).map_or_else(failure, |()| ExitCode::SUCCESS);
+    }
     let ours = ["--lumina", "--bare", "--redis", "--libmodbus", "--pymodbus", "--poller", "--help"];
-    if !std::env::args().any(|argument| ours.contains(&argument.as_str())) {
+    if !words.iter().any(|word| ours.contains(&word.as_str())) {
         println!("limits: no server to measure; run scripts/limits");
         return ExitCode::SUCCESS;
     }
@@ -92,11 +114,13 @@ fn main() -> ExitCode {
         Ok(rows) if rows.iter().any(Row::failed) => ExitCode::FAILURE,
         Ok(rows) if strict && rows.iter().any(Row::missed) => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("limits: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure(error),
     }
+}
+
+fn failure(error: Box<dyn std::error::Error + Send + Sync>) -> ExitCode {
+    eprintln!("limits: {error}");
+    ExitCode::FAILURE
 }
 
 fn run(arguments: Arguments) -> Outcome<Vec<Row>> {
@@ -117,6 +141,8 @@ fn run(arguments: Arguments) -> Outcome<Vec<Row>> {
             lumina: arguments.lumina,
             bare: arguments.bare,
             redis: arguments.redis,
+            mosquitto: arguments.mosquitto,
+            python: arguments.python,
             libmodbus: arguments.libmodbus,
             pymodbus: arguments.pymodbus,
             poller: arguments.poller,
@@ -130,12 +156,20 @@ fn run(arguments: Arguments) -> Outcome<Vec<Row>> {
     if !setup.cores.apart {
         eprintln!("limits: one core only: the driver and the servers share it, ratios are less exact");
     }
+    match (arguments.job.as_str(), &arguments.results) {
+        ("figures", None) => figures(&setup, chosen),
+        ("peers", Some(file)) => peers::run(&setup, arguments.short, file).map(|()| Vec::new()),
+        _ => Err("figures, or peers or growth with --results FILE; see --help".into()),
+    }
+}
+
+fn figures(setup: &Setup, chosen: impl Fn(&str) -> bool) -> Outcome<Vec<Row>> {
     let begin = Instant::now();
     let mut rows = Vec::new();
     for (name, figure) in FIGURES.iter().filter(|(name, _)| chosen(name)) {
         eprintln!("limits: {:3} s: {name}", begin.elapsed().as_secs());
         // One that fails does not keep us from the others; its row and the exit code say so.
-        rows.extend(figure(&setup).unwrap_or_else(|error| vec![Row::failure(name, &error.to_string())]));
+        rows.extend(figure(setup).unwrap_or_else(|error| vec![Row::failure(name, &error.to_string())]));
     }
     let busy = setup.contention.percent();
     eprintln!(

@@ -1,12 +1,13 @@
 //! What masters say to a Modbus server: they write and read in turn, 10 holding registers at a time.
 //!
-//! The frames are made here, byte by byte (*MODBUS Application Protocol V1.1b3* §6.3, §6.12), and not by
+//! The frames are made here, byte by byte (*MODBUS Application Protocol V1.1b3* §6.3, §6.4, §6.12), and not by
 //! Lumina's codec: that is part of what is measured, and all that comes back is held against these.
 
 use super::talk::{Heard, Talk};
 
 const UNIT: u8 = 1;
 const READ_HOLDINGS: u8 = 3;
+const READ_INPUTS: u8 = 4;
 const WRITE_REGISTERS: u8 = 16;
 
 /// In each request.
@@ -20,7 +21,7 @@ const MASTERS: usize = 65_536 / REGISTERS as usize;
 /// Of a write and a read each, until the values come again.
 const ROUNDS: usize = 8;
 
-/// Step 0 reads registers that nobody wrote; then writes and reads take turns, each read of what was just
+/// Step 0 reads input registers, which no master can write; then writes and reads take turns, each read of what was just
 /// written, so that every reply can be foretold.
 #[derive(Default)]
 pub struct Masters {
@@ -61,7 +62,7 @@ struct Ask {
     /// Differs from step to step and from master to master, so that replies that change places are noticed.
     transaction: u16,
     address: u16,
-    writes: bool,
+    function: u8,
     /// What the registers hold afterwards.
     values: [u16; REGISTERS as usize],
 }
@@ -75,39 +76,43 @@ impl Ask {
         Ask {
             transaction: (connection * (2 * ROUNDS + 1) + step) as u16,
             address,
-            writes: step % 2 == 1,
+            function: match step {
+                0 => READ_INPUTS,
+                _ if step % 2 == 1 => WRITE_REGISTERS,
+                _ => READ_HOLDINGS,
+            },
             values: if step == 0 { [0; REGISTERS as usize] } else { std::array::from_fn(value) },
         }
     }
 
     fn request(&self, frame: &mut Vec<u8>) {
-        if self.writes {
-            self.begin(WRITE_REGISTERS, SPAN_BYTES + VALUES_BYTES, frame);
+        if self.function == WRITE_REGISTERS {
+            self.begin(SPAN_BYTES + VALUES_BYTES, frame);
             self.put_span(frame);
             self.put_values(frame);
         } else {
-            self.begin(READ_HOLDINGS, SPAN_BYTES, frame);
+            self.begin(SPAN_BYTES, frame);
             self.put_span(frame);
         }
     }
 
     fn reply(&self, frame: &mut Vec<u8>) {
-        if self.writes {
-            self.begin(WRITE_REGISTERS, SPAN_BYTES, frame);
+        if self.function == WRITE_REGISTERS {
+            self.begin(SPAN_BYTES, frame);
             self.put_span(frame);
         } else {
-            self.begin(READ_HOLDINGS, VALUES_BYTES, frame);
+            self.begin(VALUES_BYTES, frame);
             self.put_values(frame);
         }
     }
 
     /// Over what is there: transaction, protocol 0, the number of bytes that follow, unit, function.
-    fn begin(&self, function: u8, body_bytes: u16, frame: &mut Vec<u8>) {
+    fn begin(&self, body_bytes: u16, frame: &mut Vec<u8>) {
         frame.clear();
         frame.extend(self.transaction.to_be_bytes());
         frame.extend([0, 0]);
         frame.extend((2 + body_bytes).to_be_bytes());
-        frame.extend([UNIT, function]);
+        frame.extend([UNIT, self.function]);
     }
 
     fn put_span(&self, frame: &mut Vec<u8>) {

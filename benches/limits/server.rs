@@ -109,6 +109,20 @@ impl Server {
         Server::start(cores, command, work, move |line| line.contains("Ready to accept").then_some(address))
     }
 
+    pub fn mosquitto(cores: &Cores, program: &Path, work: &Path) -> Outcome<Server> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let file = work.join("mosquitto.conf");
+        // It tells of each connection otherwise, and lets a small message wait for the reply to the one before.
+        let quiet = "log_dest stderr\nlog_type information\nconnection_messages false\nset_tcp_nodelay true";
+        let open = format!("listener {} 127.0.0.1\nallow_anonymous true\npersistence false", address.port());
+        fs::write(&file, format!("{open}\n{quiet}\n"))?;
+        // What it says on standard output waits in a buffer.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" -c \"$1\" 2>&1"]).arg(program).arg(file);
+        let running = |line: &str| line.contains(" version ") && line.ends_with(" running");
+        Server::start(cores, command, work, move |line| running(line).then_some(address))
+    }
+
     fn start(
         cores: &Cores,
         mut command: Command,

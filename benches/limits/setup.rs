@@ -8,6 +8,7 @@ use super::Outcome;
 use super::compare::Plan;
 use super::load::Fleet;
 use super::modbus::Masters;
+use super::mqtt::Messages;
 use super::server::{Cores, Server};
 use super::talk::{SetGet, Talk, Tongue};
 
@@ -15,25 +16,51 @@ use super::talk::{SetGet, Talk, Tongue};
 /// connections as any needs.
 const CONFIGURATION: &str = "[server]
 max_tags = 1100000
-max_connections = 12000
+max_connections = 19500
 
 [[listen]]
 ";
 
 /// The interpreter gets it whole, so that this program needs no file of the sources when it runs.
 const PYMODBUS_SERVER: &str = include_str!("../peers/pymodbus_server.py");
+const THREAD_ECHO: &str = include_str!("../peers/thread_echo.py");
 
 /// What is measured or held against it: a server and how it is spoken to.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum Peer {
     /// Lumina, by the protocol of its listener.
     Line,
     Echo,
     Modbus,
     BareEcho,
+    ThreadEcho,
     Redis,
+    Mosquitto,
     Libmodbus,
     Pymodbus,
+}
+
+impl Peer {
+    const ALL: [(Peer, &str); 9] = [
+        (Peer::Line, "lumina-line"),
+        (Peer::Echo, "lumina-echo"),
+        (Peer::Modbus, "lumina-modbus"),
+        (Peer::BareEcho, "bare-echo"),
+        (Peer::ThreadEcho, "thread-echo"),
+        (Peer::Redis, "redis"),
+        (Peer::Mosquitto, "mosquitto"),
+        (Peer::Libmodbus, "libmodbus"),
+        (Peer::Pymodbus, "pymodbus"),
+    ];
+
+    /// In results, and between processes.
+    pub fn name(self) -> &'static str {
+        Peer::ALL.iter().find(|(peer, _)| *peer == self).expect("all are there").1
+    }
+
+    pub fn named(name: &str) -> Option<Peer> {
+        Some(Peer::ALL.iter().find(|(_, known)| *known == name)?.0)
+    }
 }
 
 pub struct Setup {
@@ -62,7 +89,9 @@ impl Setup {
             Peer::Echo => self.serve_lumina(program, "echo"),
             Peer::Modbus => self.serve_lumina(program, "modbus"),
             Peer::BareEcho => Server::peer(&self.cores, program, &["127.0.0.1:0"], &self.work),
+            Peer::ThreadEcho => Server::peer(&self.cores, program, &["-c", THREAD_ECHO], &self.work),
             Peer::Redis => Server::redis(&self.cores, program, &self.work),
+            Peer::Mosquitto => Server::mosquitto(&self.cores, program, &self.work),
             Peer::Libmodbus => Server::peer(&self.cores, program, &[], &self.work),
             Peer::Pymodbus => Server::peer(&self.cores, program, &["-c", PYMODBUS_SERVER], &self.work),
         }
@@ -77,17 +106,22 @@ impl Setup {
 
     /// Connects so many to a server, each with `batch` operations in flight once it is under load.
     pub fn connect(&self, server: &Server, peer: Peer, connections: usize, batch: usize) -> Outcome<Fleet> {
-        let talk: Box<dyn Talk> = match peer {
-            Peer::Line => Box::new(SetGet::new(Tongue::Line, batch)),
-            Peer::Echo => Box::new(SetGet::new(Tongue::Echo("Echo: "), batch)),
-            Peer::BareEcho => Box::new(SetGet::new(Tongue::Echo(""), batch)),
-            Peer::Redis => Box::new(SetGet::new(Tongue::Resp, batch)),
-            Peer::Modbus | Peer::Libmodbus | Peer::Pymodbus => {
-                assert_eq!(batch, 1, "a master waits for its reply");
-                Box::new(Masters::default())
-            }
-        };
-        Fleet::connect(server.address, connections, talk, self.cores.apart)
+        Fleet::connect(server.address, connections, talk(peer, batch), self.cores.apart)
+    }
+}
+
+/// What is said to it, with so many operations in flight on each connection.
+pub fn talk(peer: Peer, batch: usize) -> Box<dyn Talk> {
+    match peer {
+        Peer::Line => Box::new(SetGet::new(Tongue::Line, batch)),
+        Peer::Echo | Peer::ThreadEcho => Box::new(SetGet::new(Tongue::Echo("Echo: "), batch)),
+        Peer::BareEcho => Box::new(SetGet::new(Tongue::Echo(""), batch)),
+        Peer::Redis => Box::new(SetGet::new(Tongue::Resp, batch)),
+        Peer::Mosquitto => Box::new(Messages::new(batch)),
+        Peer::Modbus | Peer::Libmodbus | Peer::Pymodbus => {
+            assert_eq!(batch, 1, "a master waits for its reply");
+            Box::new(Masters::default())
+        }
     }
 }
 
@@ -102,7 +136,10 @@ pub struct Programs {
     pub lumina: Option<PathBuf>,
     pub bare: Option<PathBuf>,
     pub redis: Option<PathBuf>,
+    pub mosquitto: Option<PathBuf>,
     pub libmodbus: Option<PathBuf>,
+    /// The interpreter that runs the echo with threads; it needs no packages.
+    pub python: Option<PathBuf>,
     /// The interpreter that has the package.
     pub pymodbus: Option<PathBuf>,
     /// No server, but what does the work of one that polls.
@@ -114,7 +151,9 @@ impl Programs {
         let program = match peer {
             Peer::Line | Peer::Echo | Peer::Modbus => &self.lumina,
             Peer::BareEcho => &self.bare,
+            Peer::ThreadEcho => &self.python,
             Peer::Redis => &self.redis,
+            Peer::Mosquitto => &self.mosquitto,
             Peer::Libmodbus => &self.libmodbus,
             Peer::Pymodbus => &self.pymodbus,
         };

@@ -38,13 +38,13 @@ impl Heard {
 
 /// The values written, one after another: all print in four bytes, so that every SET and every GET is as long
 /// as the next, and each differs from the one before, so that a SET is a change and not a repetition.
-const VALUES: [&str; 8] = ["80.5", "81.5", "82.5", "83.5", "84.5", "85.5", "86.5", "87.5"];
+pub const VALUES: [&str; 8] = ["80.5", "81.5", "82.5", "83.5", "84.5", "85.5", "86.5", "87.5"];
 
 /// In a reply template, stands for any digit (the time of a sample is the server's).
 const ANY_DIGIT: u8 = b'#';
 
 /// `00042` of `bench/00042/value`.
-const ID_DIGITS: usize = 5;
+pub const ID_DIGITS: usize = 5;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Tongue {
@@ -121,11 +121,7 @@ impl Talk for SetGet {
         into.clear();
         into.extend_from_slice(&exchange.request);
         for &(at, tag) in &exchange.ids {
-            let mut id = connection * self.tags_per_connection + tag;
-            for digit in into[at..at + ID_DIGITS].iter_mut().rev() {
-                *digit = b'0' + (id % 10) as u8;
-                id /= 10;
-            }
+            put_id(connection * self.tags_per_connection + tag, &mut into[at..at + ID_DIGITS]);
         }
     }
 
@@ -179,9 +175,20 @@ impl Exchange {
     }
 
     fn mirror(&mut self, before: &str, message: &str) {
+        // An echo knows no messages: what is sent in one write comes back in one piece.
+        if self.reply.is_empty() {
+            self.reply.extend_from_slice(before.as_bytes());
+        }
         self.request.extend_from_slice(message.as_bytes());
-        self.reply.extend_from_slice(before.as_bytes());
         self.reply.extend_from_slice(message.as_bytes());
+    }
+}
+
+/// Decimal digits, as many as `into` has.
+pub fn put_id(mut id: usize, into: &mut [u8]) {
+    for digit in into.iter_mut().rev() {
+        *digit = b'0' + (id % 10) as u8;
+        id /= 10;
     }
 }
 
