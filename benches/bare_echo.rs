@@ -5,6 +5,7 @@
 //! one `write` of the same bytes, nothing else: no parsing, no buffers, no timers, no limits.
 //!
 //! `bare_echo ADDR` prints the address it bound (`127.0.0.1:0` picks a port) and serves until it is killed.
+//! `bare_echo ADDR fan-out` writes what comes to all other connections instead: one `write` of the bytes each.
 //! Without an address, as `cargo bench` and `cargo test --benches` call it, it serves itself one round trip.
 
 #![forbid(unsafe_code)]
@@ -25,12 +26,18 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 const LISTENER: Token = Token(usize::MAX);
 
+/// What is done when a peer has sent something; `false` when its connection is at its end.
+type Answer = fn(&mut Slab<TcpStream>, usize, &mut [u8]) -> bool;
+
 fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).and_then(|argument| argument.parse::<SocketAddr>().ok());
     let Some(address) = address else { return serve_itself() };
     let listener = listen(address)?;
     println!("{}", listener.local_addr()?);
-    serve(listener)
+    match std::env::args().nth(2).as_deref() {
+        Some("fan-out") => serve(listener, fan_out),
+        _ => serve(listener, echo),
+    }
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -41,7 +48,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn serve(mut listener: TcpListener) -> io::Result<()> {
+fn serve(mut listener: TcpListener, answer: Answer) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(EVENTS);
     let mut peers: Slab<TcpStream> = Slab::new();
@@ -61,7 +68,7 @@ fn serve(mut listener: TcpListener) -> io::Result<()> {
             }
             // The last bytes and the end may come in one edge; no second one would tell of the end.
             let key = event.token().0;
-            if !echo(&mut peers[key], &mut buffer) || event.is_read_closed() {
+            if !answer(&mut peers, key, &mut buffer) || event.is_read_closed() {
                 peers.remove(key);
             }
         }
@@ -85,7 +92,8 @@ fn accept(poll: &Poll, listener: &TcpListener, peers: &mut Slab<TcpStream>) -> i
 
 /// Sends back what has come; `false` when the connection is at its end. A reply that the kernel does not take
 /// whole ends it too: a floor that kept bytes back would be a server.
-fn echo(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+fn echo(peers: &mut Slab<TcpStream>, key: usize, buffer: &mut [u8]) -> bool {
+    let stream = &mut peers[key];
     loop {
         match stream.read(buffer) {
             Ok(0) => return false,
@@ -99,12 +107,28 @@ fn echo(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     }
 }
 
+/// Sends what has come to all others, of which nobody lags.
+fn fan_out(peers: &mut Slab<TcpStream>, key: usize, buffer: &mut [u8]) -> bool {
+    match peers[key].read(buffer) {
+        Ok(0) => false,
+        Ok(n) => {
+            let others = peers.iter_mut().filter(|(other, _)| *other != key);
+            for (_, other) in others {
+                // One that takes less has ended, or will be missed by whoever counts.
+                let _ = other.write(&buffer[..n]);
+            }
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
 /// One round trip, so that `cargo test --benches` proves that this program still works.
 fn serve_itself() -> io::Result<()> {
     let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     let address = listener.local_addr()?;
     // Ends with the process: the serving loop has no end of its own.
-    thread::spawn(move || serve(listener));
+    thread::spawn(move || serve(listener, echo));
     let mut peer = std::net::TcpStream::connect(address)?;
     let mut reply = [0; 5];
     peer.write_all(b"floor")?;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::Outcome;
-use super::compare::median;
+use super::compare::{Comparison, median};
 use super::polling::polling;
 use super::report::{self, KIB, MIB, Row};
 use super::server::Server;
@@ -23,18 +23,22 @@ const IDLE: usize = 10_000;
 const IDLE_DESCRIPTORS: u64 = 10_200;
 const GROWTH_DESCRIPTORS: u64 = 19_200;
 
+/// Of one tag.
+const SUBSCRIBERS: usize = 1_000;
+
 const TAGS: usize = 1_000_000;
 
 pub type Figure = fn(&Setup) -> Outcome<Vec<Row>>;
 
 /// In the order of the table. The name is for `--only`.
-pub const FIGURES: [(&str, Figure); 11] = [
+pub const FIGURES: [(&str, Figure); 12] = [
     ("noise", noise),
     ("turn", round_trip),
     ("pipelined", pipelined),
     ("modbus", modbus),
     ("polling", polling),
     ("growth", growth),
+    ("fan-out", fan_out),
     ("idle", idle_connections),
     ("session", idle_session),
     ("fresh", fresh),
@@ -108,6 +112,16 @@ fn growth(setup: &Setup) -> Outcome<Vec<Row>> {
     }
     let found = setup.compare_growth(Peer::Line, Peer::BareEcho)?;
     Ok(vec![Row::at_most(FIGURE, found.ratio, 1.1, report::times).made_of(found.of_growth())])
+}
+
+fn fan_out(setup: &Setup) -> Outcome<Vec<Row>> {
+    const FIGURE: &str = "one tag to 1,000 subscribers: server CPU per delivered update, against a bare write of the same bytes";
+    if !setup.has(&[Peer::Line, Peer::BareEcho]) {
+        return skip(&[FIGURE], "--lumina and --bare");
+    }
+    let rounds = setup.compare_fan_out(SUBSCRIBERS, setup.plan.far_rounds)?;
+    let found = Comparison::median_of(rounds);
+    Ok(vec![Row::at_most(FIGURE, found.ratio, 1.2, report::times).made_of(found.of_time())])
 }
 
 fn idle_connections(setup: &Setup) -> Outcome<Vec<Row>> {

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod compare;
+mod fan_out;
 mod figures;
 mod load;
 mod modbus;
@@ -85,7 +86,7 @@ struct Arguments {
     /// exit with 1 when a figure is missed, not only when the run fails
     #[argh(switch)]
     strict: bool,
-    /// only this figure: noise turn pipelined modbus polling growth idle session fresh tags start
+    /// only this figure: noise turn pipelined modbus polling growth fan-out idle session fresh tags start
     /// (repeatable)
     #[argh(option)]
     only: Vec<String>,

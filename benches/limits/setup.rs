@@ -97,6 +97,12 @@ impl Setup {
         }
     }
 
+    /// The bare program that writes what comes to all others.
+    pub fn serve_bare_fan_out(&self) -> Outcome<Server> {
+        let program = self.programs.of(Peer::BareEcho).expect("a figure looks for its servers first");
+        Server::peer(&self.cores, program, &["127.0.0.1:0", "fan-out"], &self.work)
+    }
+
     fn serve_lumina(&self, program: &Path, scheme: &str) -> Outcome<Server> {
         let file = self.work.join("lumina.toml");
         fs::write(&file, format!("{CONFIGURATION}url = \"{scheme}://127.0.0.1:0\"\n"))?;
