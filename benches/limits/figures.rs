@@ -1,9 +1,7 @@
 //! The figures, one function each, and what each must reach.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use super::Outcome;
 use super::compare::{Comparison, median};
@@ -11,6 +9,7 @@ use super::polling::polling;
 use super::report::{self, KIB, MIB, Row};
 use super::server::Server;
 use super::setup::{Peer, Setup};
+use super::tags::{create_tags, read_some_back, tag_name};
 
 const PIPELINED: usize = 16;
 
@@ -203,11 +202,9 @@ fn tags(setup: &Setup) -> Outcome<Vec<Row>> {
     let server = setup.serve(Peer::Line)?;
     let fresh = anonymous_at_rest(&server)?;
     let mut stream = TcpStream::connect(server.address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    create_tags(&mut stream)?;
+    create_tags(&mut stream, TAGS)?;
     let held = anonymous_at_rest(&server)?.saturating_sub(fresh);
-    read_some_back(&mut stream)?;
+    read_some_back(&mut stream, TAGS)?;
     let detail = format!("names of {} bytes", tag_name(0).len());
     Ok(vec![Row::at_most(FIGURE, held as f64 / TAGS as f64, 200.0, report::bytes).made_of(detail)])
 }
@@ -228,49 +225,6 @@ fn size_and_start(setup: &Setup) -> Outcome<Vec<Row>> {
         Row::at_most(SIZE, fs::metadata(program)?.len() as f64, 2.0 * MIB, report::bytes),
         Row::at_most(START, median(starts), 20.0, report::milliseconds).made_of(detail),
     ])
-}
-
-fn create_tags(stream: &mut TcpStream) -> Outcome<()> {
-    /// Lines in one write: their replies are far smaller than a socket buffer, so neither side can block.
-    const CHUNK: usize = 500;
-    let mut request = String::new();
-    let mut reply = vec![0; CHUNK * 3];
-    for first in (0..TAGS).step_by(CHUNK) {
-        request.clear();
-        for tag in first..first + CHUNK {
-            request += &format!("SET {} {}.5\n", tag_name(tag), tag % 1000);
-        }
-        stream.write_all(request.as_bytes())?;
-        stream.read_exact(&mut reply).map_err(|e| format!("tags from {first}: {e}"))?;
-        if reply.chunks(3).any(|line| line != b"OK\n") {
-            return Err(format!("tags from {first}: {:?}", String::from_utf8_lossy(&reply[..120])).into());
-        }
-    }
-    Ok(())
-}
-
-fn read_some_back(stream: &mut TcpStream) -> Outcome<()> {
-    for tag in (0..TAGS).step_by(TAGS / 1000) {
-        stream.write_all(format!("GET {}\n", tag_name(tag)).as_bytes())?;
-        let mut line = [0; 256];
-        let mut count = 0;
-        while !line[..count].ends_with(b"\n") {
-            match stream.read(&mut line[count..])? {
-                0 => return Err("the server closed the connection that made the tags".into()),
-                more => count += more,
-            }
-        }
-        if !line.starts_with(format!("OK {}.5 good ", tag % 1000).as_bytes()) {
-            return Err(format!("{}: {:?}", tag_name(tag), String::from_utf8_lossy(&line[..count])).into());
-        }
-    }
-    Ok(())
-}
-
-/// `plant1/line07/machine123/tag0042`: 100 tags a machine, 100 machines a line, 25 lines a plant.
-fn tag_name(tag: usize) -> String {
-    let (machine, line) = (tag / 100, tag / 10_000);
-    format!("plant{}/line{:02}/machine{}/tag{:04}", 1 + line / 25, line % 25, 100 + machine % 100, tag % 100)
 }
 
 fn skip(figures: &[&str], wants: &str) -> Outcome<Vec<Row>> {

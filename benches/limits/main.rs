@@ -16,6 +16,7 @@
 mod compare;
 mod fan_out;
 mod figures;
+mod growth;
 mod load;
 mod modbus;
 mod mqtt;
@@ -25,6 +26,7 @@ mod remote;
 mod report;
 mod server;
 mod setup;
+mod tags;
 mod talk;
 mod watch;
 
@@ -160,6 +162,7 @@ fn run(arguments: Arguments) -> Outcome<Vec<Row>> {
     match (arguments.job.as_str(), &arguments.results) {
         ("figures", None) => figures(&setup, chosen),
         ("peers", Some(file)) => peers::run(&setup, arguments.short, file).map(|()| Vec::new()),
+        ("growth", Some(file)) => growth::run(&setup, arguments.short, file).map(|()| Vec::new()),
         _ => Err("figures, or peers or growth with --results FILE; see --help".into()),
     }
 }

@@ -68,12 +68,12 @@ pub fn polling(setup: &Setup) -> Outcome<Vec<Row>> {
     }
 
     let whole = {
-        let slaves = Slaves::start(program, setup, 0)?;
+        let slaves = Slaves::start(program, setup, devices, 0)?;
         let server = slaves.poll_from(program, setup)?;
         thread::sleep(plan.warm_up);
         read_all(&server, plan, 0)?
     };
-    let slaves = Slaves::start(program, setup, SILENT_PERCENT)?;
+    let slaves = Slaves::start(program, setup, devices, SILENT_PERCENT)?;
     let (ours, ours_percent, resident, took) = {
         let server = slaves.poll_from(program, setup)?;
         thread::sleep(plan.warm_up);
@@ -123,7 +123,7 @@ pub fn polling(setup: &Setup) -> Outcome<Vec<Row>> {
 }
 
 /// A process of its own. Killed when it is dropped.
-struct Slaves {
+pub struct Slaves {
     child: Child,
     /// Kept: it says there what goes wrong.
     _stderr: ChildStderr,
@@ -134,11 +134,11 @@ struct Slaves {
 }
 
 impl Slaves {
-    fn start(program: &Path, setup: &Setup, silent_percent: usize) -> Outcome<Slaves> {
+    pub fn start(program: &Path, setup: &Setup, devices: usize, silent_percent: usize) -> Outcome<Slaves> {
         let file = setup.work.join("polling.toml");
         let mut command = Command::new(program);
         command.args(["simulate", "--protocol", "modbus", "--secs", "0"]);
-        command.args(["--devices", &setup.plan.polling.devices.to_string(), "--tags", &TAGS.to_string()]);
+        command.args(["--devices", &devices.to_string(), "--tags", &TAGS.to_string()]);
         command.args(["--silent", &format!("{silent_percent}%"), "--configuration"]).arg(&file);
         command.arg("modbus://127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = watch::spawn(&mut command)?;
@@ -184,7 +184,7 @@ impl Slaves {
         }
     }
 
-    fn poll_from(&self, program: &Path, setup: &Setup) -> Outcome<Server> {
+    pub fn poll_from(&self, program: &Path, setup: &Setup) -> Outcome<Server> {
         let file = setup.work.join("lumina.toml");
         let listener = "[[listen]]\nurl = \"line://127.0.0.1:0\"\n";
         fs::write(&file, format!("{}\n{listener}", self.configuration))?;
@@ -405,19 +405,20 @@ fn tag_name(device: usize, tag: usize) -> String {
 }
 
 /// A client of the line protocol.
-struct Line {
+pub struct Line {
     stream: BufReader<TcpStream>,
 }
 
 impl Line {
-    fn connect(to: SocketAddr) -> Outcome<Line> {
+    pub fn connect(to: SocketAddr) -> Outcome<Line> {
         let stream = TcpStream::connect(to)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_LIMIT))?;
         Ok(Line { stream: BufReader::new(stream) })
     }
 
-    fn ask(&mut self, request: &str, lines: usize) -> Outcome<Vec<String>> {
+    /// Sends the requests, and takes as many lines.
+    pub fn ask(&mut self, request: &str, lines: usize) -> Outcome<Vec<String>> {
         self.stream.get_mut().write_all(request.as_bytes())?;
         let mut replies = Vec::with_capacity(lines);
         for _ in 0..lines {

@@ -20,6 +20,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub struct Cores {
     driver: CpuSet,
     server: CpuSet,
+    all: CpuSet,
     pub apart: bool,
 }
 
@@ -36,9 +37,14 @@ impl Cores {
             set.set(core);
             set
         };
-        let cores = Cores { driver: only(first), server: only(last), apart: first != last };
+        let cores = Cores { driver: only(first), server: only(last), all: allowed, apart: first != last };
         sched_setaffinity(None, &cores.driver)?;
         Ok(cores)
+    }
+
+    /// The same for a server that uses all of them, also the driver's.
+    pub fn shared(&self) -> Cores {
+        Cores { driver: self.driver, server: self.all, all: self.all, apart: false }
     }
 
     /// Starts a child on the server's core. It inherits the core from us, so all of its threads have it from

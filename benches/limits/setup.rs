@@ -85,9 +85,9 @@ impl Setup {
     pub fn serve(&self, peer: Peer) -> Outcome<Server> {
         let program = self.programs.of(peer).expect("a figure looks for its servers before it starts them");
         match peer {
-            Peer::Line => self.serve_lumina(program, "line"),
-            Peer::Echo => self.serve_lumina(program, "echo"),
-            Peer::Modbus => self.serve_lumina(program, "modbus"),
+            Peer::Line => self.serve_lumina(&self.cores, program, "line", &[]),
+            Peer::Echo => self.serve_lumina(&self.cores, program, "echo", &[]),
+            Peer::Modbus => self.serve_lumina(&self.cores, program, "modbus", &[]),
             Peer::BareEcho => Server::peer(&self.cores, program, &["127.0.0.1:0"], &self.work),
             Peer::ThreadEcho => Server::peer(&self.cores, program, &["-c", THREAD_ECHO], &self.work),
             Peer::Redis => Server::redis(&self.cores, program, &self.work),
@@ -103,16 +103,27 @@ impl Setup {
         Server::peer(&self.cores, program, &["127.0.0.1:0", "fan-out"], &self.work)
     }
 
-    fn serve_lumina(&self, program: &Path, scheme: &str) -> Outcome<Server> {
+    /// Lumina with so many shards, on all cores.
+    pub fn serve_sharded(&self, shards: usize) -> Outcome<Server> {
+        let program = self.programs.of(Peer::Line).expect("a figure looks for its servers first");
+        self.serve_lumina(&self.cores.shared(), program, "line", &["--shards", &shards.to_string()])
+    }
+
+    fn serve_lumina(&self, cores: &Cores, program: &Path, scheme: &str, options: &[&str]) -> Outcome<Server> {
         let file = self.work.join("lumina.toml");
         fs::write(&file, format!("{CONFIGURATION}url = \"{scheme}://127.0.0.1:0\"\n"))?;
         let file = file.to_str().ok_or("the folder for temporary files is not named in UTF-8")?;
-        Server::lumina(&self.cores, program, &["--config", file], &self.work)
+        Server::lumina(cores, program, &[&["--config", file], options].concat(), &self.work)
     }
 
     /// Connects so many to a server, each with `batch` operations in flight once it is under load.
     pub fn connect(&self, server: &Server, peer: Peer, connections: usize, batch: usize) -> Outcome<Fleet> {
-        Fleet::connect(server.address, connections, talk(peer, batch), self.cores.apart)
+        self.connect_saying(server, connections, talk(peer, batch))
+    }
+
+    /// The same, with something else to say.
+    pub fn connect_saying(&self, server: &Server, connections: usize, talk: Box<dyn Talk>) -> Outcome<Fleet> {
+        Fleet::connect(server.address, connections, talk, self.cores.apart)
     }
 }
 
