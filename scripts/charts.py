@@ -4,7 +4,9 @@ A chart is the same file, byte by byte, whenever it is drawn from the same measu
 """
 
 import csv
+import io
 import math
+import re
 
 import matplotlib
 
@@ -22,6 +24,7 @@ matplotlib.rcParams.update({
     "svg.fonttype": "none",
     "svg.hashsalt": "lumina",
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
@@ -56,9 +59,12 @@ def read(path):
 
 
 def save(figure, path):
-    """As SVG, without the date and the name of what drew it."""
-    figure.savefig(path, metadata={"Date": None, "Creator": None})
+    """As SVG, without the date and the name of what drew it, and no finer than can be seen."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
+    with open(path, "w") as file:
+        file.write(re.sub(r"(\d\.\d\d)\d+", r"\1", text.getvalue()))
 
 
 def logarithmic(axis, label_of):
@@ -76,12 +82,8 @@ def logarithmic(axis, label_of):
 
 def significant(value, digits=2):
     """A number as short as it may be: 0.23, 4.6, 52, 1,234."""
-    if value >= 10 ** (digits - 1):
-        return f"{value:,.0f}"
-    decimals = digits - 1
-    while value and value < 10 ** (digits - 1 - decimals):
-        decimals += 1
-    return f"{value:.{decimals}f}"
+    before_point = math.floor(math.log10(value)) + 1 if value else 1
+    return f"{value:,.{max(0, digits - before_point)}f}"
 
 
 def size(count):
