@@ -114,7 +114,7 @@ def places(axis, xs):
     """The places that were measured, on a logarithmic axis with room for names at the right."""
     axis.set_xscale("log")
     decades = max(xs) / min(xs)
-    axis.set_xlim(min(xs) / decades ** 0.06, max(xs) * decades ** 0.5)
+    axis.set_xlim(min(xs) / decades ** 0.06, max(xs) * decades ** 0.45)
     if len(xs) <= 2:
         axis.set_xticks(xs)
     logarithmic_ticks(axis, xs)
@@ -152,7 +152,7 @@ def memory(axis, curves):
     kinds = [
         ("tags", "bytes", OURS, "^", "tag, name included"),
         ("connections", "bytes", OURS, "o", "connection"),
-        ("connections", "kernel_bytes", FLOOR, "o", "its sockets, in the kernel"),
+        ("connections", "kernel_bytes", FLOOR, "o", "its two sockets, in the kernel"),
     ]
     all_x = set()
     for series, key, color, mark, text in kinds:

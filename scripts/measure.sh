@@ -12,7 +12,7 @@ mkdir -p "$peers"
 
 # add WHAT PACKAGE…: installs Debian packages. Servers among them are not started as services.
 add() {
-    local what=$1 root=() kept=
+    local what=$1 root=()
     shift
     if ! command -v apt-get > /dev/null; then
         note "no $what, and no apt-get to install it: goes on without"
@@ -26,17 +26,17 @@ add() {
         root=(sudo -n)
     fi
     note "installing $what"
-    # Debian asks this program whether a service may be started; 101 is no. Taken away again, if it was not there.
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        kept=no
-        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee /usr/sbin/policy-rc.d > /dev/null
-        "${root[@]}" chmod 755 /usr/sbin/policy-rc.d
-    fi
-    {
+    (
+        # Debian asks this program whether a service may be started; 101 is no.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ]; then
+            trap '"${root[@]}" rm -f $policy' EXIT
+            printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee $policy
+            "${root[@]}" chmod 755 $policy
+        fi
         "${root[@]}" apt-get update &&
             "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
-    } > /dev/null 2>&1 || note "$what could not be installed: goes on without"
-    [ "$kept" != no ] || "${root[@]}" rm -f /usr/sbin/policy-rc.d
+    ) > /dev/null 2>&1 || note "$what could not be installed: goes on without"
 }
 
 # server NAME PACKAGE: prints where that Debian server is, if there is one.

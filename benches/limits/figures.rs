@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpStream;
 
 use super::Outcome;
-use super::compare::{Comparison, median};
+use super::compare::median;
 use super::polling::polling;
 use super::report::{self, KIB, MIB, Row};
 use super::server::Server;
@@ -118,8 +118,7 @@ fn fan_out(setup: &Setup) -> Outcome<Vec<Row>> {
     if !setup.has(&[Peer::Line, Peer::BareEcho]) {
         return skip(&[FIGURE], "--lumina and --bare");
     }
-    let rounds = setup.compare_fan_out(SUBSCRIBERS, setup.plan.far_rounds)?;
-    let found = Comparison::median_of(rounds);
+    let found = setup.compare_fan_out(SUBSCRIBERS)?;
     Ok(vec![Row::at_most(FIGURE, found.ratio, 1.2, report::times).made_of(found.of_time())])
 }
 

@@ -94,28 +94,30 @@ pub fn run(setup: &Setup, short: bool, file: &Path) -> Outcome<()> {
     }
     let begin = Instant::now();
     let (mut points, mut failed) = (Vec::new(), false);
-    // The last number is how many descriptors a process needs for one.
-    let series: [(&str, &[usize], Series, usize); 5] = [
-        ("connections", plan.connections, connections, 1),
-        ("tags", plan.tags, tags, 0),
-        ("subscribers", plan.subscribers, subscribers, 1),
-        ("shards", plan.shards, shards, 0),
-        ("devices", plan.devices, devices, 3),
+    // With the rounds, and how many descriptors a process needs for one.
+    let series: [(&str, &[usize], Series, usize, usize); 5] = [
+        ("connections", plan.connections, connections, plan.rounds, 1),
+        ("tags", plan.tags, tags, plan.rounds, 0),
+        ("subscribers", plan.subscribers, subscribers, plan.rounds, 1),
+        ("shards", plan.shards, shards, plan.rounds, 0),
+        ("devices", plan.devices, devices, 1, 3),
     ];
-    for (name, places, measure, descriptors) in series {
-        for &x in places {
-            let seconds = begin.elapsed().as_secs();
-            if setup.descriptors < (x * descriptors) as u64 + OTHER_DESCRIPTORS {
-                eprintln!("growth: {seconds:3} s: {x} {name} need more descriptors: left out");
-                continue;
-            }
-            eprintln!("growth: {seconds:3} s: {x} {name}");
-            match measure(setup, &plan, x) {
-                Ok(found) => points.extend(found),
-                // It does not keep us from the others.
-                Err(error) => {
-                    eprintln!("growth: {x} {name}: {error}");
-                    failed = true;
+    for (name, places, measure, rounds, descriptors) in series {
+        let fits = |x: &&usize| (**x * descriptors) as u64 + OTHER_DESCRIPTORS <= setup.descriptors;
+        for x in places.iter().filter(|x| !fits(x)) {
+            eprintln!("growth: {x} {name} need more descriptors: left out");
+        }
+        // Round by round over the whole curve: what the machine does meanwhile must not bend it.
+        for round in 1..=rounds {
+            for &x in places.iter().filter(fits) {
+                eprintln!("growth: {:3} s: {x} {name}, round {round}", begin.elapsed().as_secs());
+                match measure(setup, &plan, x) {
+                    Ok(found) => found.into_iter().for_each(|point| point.join(&mut points)),
+                    // It does not keep us from the others.
+                    Err(error) => {
+                        eprintln!("growth: {x} {name}: {error}");
+                        failed = true;
+                    }
                 }
             }
         }
@@ -133,6 +135,21 @@ impl Point {
         Point { series, server, x, ..Point::default() }
     }
 
+    /// Joins what was measured in earlier rounds.
+    fn join(self, points: &mut Vec<Point>) {
+        let same =
+            |other: &&mut Point| (other.series, other.server, other.x) == (self.series, self.server, self.x);
+        match points.iter_mut().find(same) {
+            Some(earlier) => {
+                earlier.cpu_ns.extend(self.cpu_ns);
+                earlier.bytes.extend(self.bytes);
+                earlier.kernel_bytes.extend(self.kernel_bytes);
+                earlier.open_ns.extend(self.open_ns);
+            }
+            None => points.push(self),
+        }
+    }
+
     fn write(self, table: &mut String) {
         let [cpu, low, high] = spread(self.cpu_ns);
         let [bytes, kernel, open] = [self.bytes, self.kernel_bytes, self.open_ns].map(|values| {
@@ -148,14 +165,11 @@ impl Point {
 fn connections(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
     let mut ours = Point::new("connections", "lumina", count);
     let mut bare = Point::new("connections", "bare", count);
-    for _ in 0..plan.rounds {
-        let (line, echo) = (setup.serve(Peer::Line)?, setup.serve(Peer::BareEcho)?);
-        let mut left = open(setup, &line, Peer::Line, &mut ours)?;
-        let mut right = open(setup, &echo, Peer::BareEcho, &mut bare)?;
-        let pairs =
-            setup.alternate(Load::Paced(PACED_RATE), PACED_WINDOW, &mut left, &mut right, plan.pairs)?;
-        add(Comparison::median_of(pairs), &mut ours, &mut bare);
-    }
+    let (line, echo) = (setup.serve(Peer::Line)?, setup.serve(Peer::BareEcho)?);
+    let mut left = open(setup, &line, Peer::Line, &mut ours)?;
+    let mut right = open(setup, &echo, Peer::BareEcho, &mut bare)?;
+    let pairs = setup.alternate(Load::Paced(PACED_RATE), PACED_WINDOW, &mut left, &mut right, plan.pairs)?;
+    add(Comparison::median_of(pairs), &mut ours, &mut bare);
     Ok(vec![ours, bare])
 }
 
@@ -195,22 +209,20 @@ fn tags(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
         Point::new("tags-pipelined", "lumina", count),
         Point::new("tags-pipelined", "bare", count),
     ];
-    for _ in 0..plan.rounds {
-        let (line, echo) = (setup.serve(Peer::Line)?, setup.serve(Peer::BareEcho)?);
-        line.settle()?;
-        let fresh = line.memory()?.anonymous;
-        create_tags(&mut TcpStream::connect(line.address)?, count)?;
-        line.settle()?;
-        let [single, echo_single, batch, echo_batch] = &mut points;
-        single.bytes.push(line.memory()?.anonymous.saturating_sub(fresh) as f64);
-        for (pipelined, ours, bare) in [(1, single, echo_single), (PIPELINED, batch, echo_batch)] {
-            let talk = Box::new(RandomTags::new(count, pipelined));
-            let mut left = Side { fleet: setup.connect_saying(&line, CLIENTS, talk)?, server: &line };
-            let fleet = setup.connect(&echo, Peer::BareEcho, CLIENTS, pipelined)?;
-            let mut right = Side { fleet, server: &echo };
-            let pairs = setup.alternate(Load::Closed, CLOSED_WINDOW, &mut left, &mut right, plan.pairs)?;
-            add(Comparison::median_of(pairs), ours, bare);
-        }
+    let (line, echo) = (setup.serve(Peer::Line)?, setup.serve(Peer::BareEcho)?);
+    line.settle()?;
+    let fresh = line.memory()?.anonymous;
+    create_tags(&mut TcpStream::connect(line.address)?, count)?;
+    line.settle()?;
+    let [single, echo_single, batch, echo_batch] = &mut points;
+    single.bytes.push(line.memory()?.anonymous.saturating_sub(fresh) as f64);
+    for (pipelined, ours, bare) in [(1, single, echo_single), (PIPELINED, batch, echo_batch)] {
+        let talk = Box::new(RandomTags::new(count, pipelined));
+        let mut left = Side { fleet: setup.connect_saying(&line, CLIENTS, talk)?, server: &line };
+        let fleet = setup.connect(&echo, Peer::BareEcho, CLIENTS, pipelined)?;
+        let mut right = Side { fleet, server: &echo };
+        let pairs = setup.alternate(Load::Closed, CLOSED_WINDOW, &mut left, &mut right, plan.pairs)?;
+        add(Comparison::median_of(pairs), ours, bare);
     }
     Ok(points.into())
 }
@@ -219,9 +231,7 @@ fn tags(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
 fn subscribers(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
     let mut ours = Point::new("subscribers", "lumina", count);
     let mut bare = Point::new("subscribers", "bare", count);
-    for found in setup.compare_fan_out(count, plan.rounds)? {
-        add(found, &mut ours, &mut bare);
-    }
+    add(setup.fan_out_round(count, plan.pairs)?, &mut ours, &mut bare);
     Ok(vec![ours, bare])
 }
 
@@ -229,19 +239,16 @@ fn subscribers(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> 
 fn shards(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
     let mut ours = Point::new("shards", "lumina", count);
     let mut bare = Point::new("shards", "bare", count);
-    for _ in 0..plan.rounds {
-        let (line, echo) = (setup.serve_sharded(count)?, setup.serve(Peer::BareEcho)?);
-        line.settle()?;
-        ours.bytes.push(line.memory()?.anonymous as f64);
-        let sleeping = false;
-        let fleet =
-            |server: &Server, peer| Fleet::connect(server.address, SHARD_CLIENTS, talk(peer, 1), sleeping);
-        let mut left = Side { fleet: fleet(&line, Peer::Line)?, server: &line };
-        let mut right = Side { fleet: fleet(&echo, Peer::BareEcho)?, server: &echo };
-        let pairs =
-            setup.alternate(Load::Paced(PACED_RATE), PACED_WINDOW, &mut left, &mut right, plan.pairs)?;
-        add(Comparison::median_of(pairs), &mut ours, &mut bare);
-    }
+    let (line, echo) = (setup.serve_sharded(count)?, setup.serve_on_all_cores(Peer::BareEcho)?);
+    line.settle()?;
+    ours.bytes.push(line.memory()?.anonymous as f64);
+    let sleeping = false;
+    let fleet =
+        |server: &Server, peer| Fleet::connect(server.address, SHARD_CLIENTS, talk(peer, 1), sleeping);
+    let mut left = Side { fleet: fleet(&line, Peer::Line)?, server: &line };
+    let mut right = Side { fleet: fleet(&echo, Peer::BareEcho)?, server: &echo };
+    let pairs = setup.alternate(Load::Paced(PACED_RATE), PACED_WINDOW, &mut left, &mut right, plan.pairs)?;
+    add(Comparison::median_of(pairs), &mut ours, &mut bare);
     Ok(vec![ours, bare])
 }
 

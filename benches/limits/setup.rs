@@ -83,17 +83,26 @@ impl Setup {
     }
 
     pub fn serve(&self, peer: Peer) -> Outcome<Server> {
+        self.serve_on(&self.cores, peer)
+    }
+
+    /// On the driver's core as well.
+    pub fn serve_on_all_cores(&self, peer: Peer) -> Outcome<Server> {
+        self.serve_on(&self.cores.shared(), peer)
+    }
+
+    fn serve_on(&self, cores: &Cores, peer: Peer) -> Outcome<Server> {
         let program = self.programs.of(peer).expect("a figure looks for its servers before it starts them");
         match peer {
-            Peer::Line => self.serve_lumina(&self.cores, program, "line", &[]),
-            Peer::Echo => self.serve_lumina(&self.cores, program, "echo", &[]),
-            Peer::Modbus => self.serve_lumina(&self.cores, program, "modbus", &[]),
-            Peer::BareEcho => Server::peer(&self.cores, program, &["127.0.0.1:0"], &self.work),
-            Peer::ThreadEcho => Server::peer(&self.cores, program, &["-c", THREAD_ECHO], &self.work),
-            Peer::Redis => Server::redis(&self.cores, program, &self.work),
-            Peer::Mosquitto => Server::mosquitto(&self.cores, program, &self.work),
-            Peer::Libmodbus => Server::peer(&self.cores, program, &[], &self.work),
-            Peer::Pymodbus => Server::peer(&self.cores, program, &["-c", PYMODBUS_SERVER], &self.work),
+            Peer::Line => self.serve_lumina(cores, program, "line", &[]),
+            Peer::Echo => self.serve_lumina(cores, program, "echo", &[]),
+            Peer::Modbus => self.serve_lumina(cores, program, "modbus", &[]),
+            Peer::BareEcho => Server::peer(cores, program, &["127.0.0.1:0"], &self.work),
+            Peer::ThreadEcho => Server::peer(cores, program, &["-c", THREAD_ECHO], &self.work),
+            Peer::Redis => Server::redis(cores, program, &self.work),
+            Peer::Mosquitto => Server::mosquitto(cores, program, &self.work),
+            Peer::Libmodbus => Server::peer(cores, program, &[], &self.work),
+            Peer::Pymodbus => Server::peer(cores, program, &["-c", PYMODBUS_SERVER], &self.work),
         }
     }
 
