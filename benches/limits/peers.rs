@@ -97,6 +97,9 @@ impl Found {
             let mut right = side(setup, &bare, Peer::BareEcho, connections, batch)?;
             let pairs = setup.alternate(Load::Closed, CLOSED_WINDOW, &mut left, &mut right, plan.pairs)?;
             costs.push(Comparison::median_of(pairs));
+            drop((left, right));
+            // Its threads may have to end.
+            server.settle()?;
         }
         let mut fleet = setup.connect(&server, peer, TIMED_CONNECTIONS, 1)?;
         let mut took = fleet.run_timed(TIMED_RATE, plan.timed)?;

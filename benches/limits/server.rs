@@ -1,7 +1,7 @@
 //! A server under measurement: a child process on a core of its own, and what the kernel knows about it.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{Outcome, watch};
@@ -162,7 +163,10 @@ impl Server {
     pub fn usage(&self) -> Outcome<Usage> {
         let mut usage = Usage { cpu_ns: 0, waited_ns: 0, turns: 0 };
         for task in fs::read_dir(self.proc("task"))? {
-            let [cpu_ns, waited_ns, turns] = schedstat(&task?.path().join("schedstat"))?;
+            let Some([cpu_ns, waited_ns, turns]) = schedstat(&task?.path().join("schedstat"))? else {
+                // A thread that has just ended; where that happens, `settle` comes before what is measured.
+                continue;
+            };
             usage.cpu_ns += cpu_ns;
             usage.waited_ns += waited_ns;
             usage.turns += turns;
@@ -193,7 +197,8 @@ impl Server {
         for _ in 0..STEPS {
             thread::sleep(STEP);
             let now = self.usage()?.cpu_ns;
-            if now - before < QUIET_NS {
+            // It is less where threads have ended.
+            if now.abs_diff(before) < QUIET_NS {
                 return Ok(());
             }
             before = now;
@@ -207,12 +212,21 @@ impl Server {
 }
 
 /// Nanoseconds on a core, nanoseconds ready but not on it, and how often it was put there
-/// (`Documentation/scheduler/sched-stats.rst` of the kernel).
-fn schedstat(file: &Path) -> Outcome<[u64; 3]> {
-    let text = fs::read_to_string(file)?;
+/// (`Documentation/scheduler/sched-stats.rst` of the kernel). Nothing, if the thread is no more.
+fn schedstat(file: &Path) -> Outcome<Option<[u64; 3]>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                || error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
     let mut fields = text.split_whitespace().map_while(|field| field.parse().ok());
     let mut next = || fields.next().ok_or_else(|| format!("{} has not three numbers", file.display()));
-    Ok([next()?, next()?, next()?])
+    Ok(Some([next()?, next()?, next()?]))
 }
 
 impl Drop for Server {
