@@ -31,7 +31,7 @@ def main(folder, machine):
     for series, title, _, unit in SERIES:
         if (series, "lumina") in curves:
             print_table(curves, series, title, unit)
-    print(machine)
+    print(f"Medians; {machine}.")
 
     panels = [(f"growth-{series}", lambda axis, row=(series, *rest): cost(axis, curves, *row))
               for series, *rest in SERIES if (series, "lumina") in curves]
@@ -81,7 +81,9 @@ def print_table(curves, series, title, unit):
 
 
 def against(one, other):
-    return [microseconds(other["cpu_ns"]), f"{one['cpu_ns'] / other['cpu_ns']:.2f} ×"]
+    # The median of ratios, where both took turns; else the ratio of the medians.
+    ratio = one["ratio"] or one["cpu_ns"] / other["cpu_ns"]
+    return [microseconds(other["cpu_ns"]), f"{ratio:.2f} ×"]
 
 
 def microseconds(nanoseconds):

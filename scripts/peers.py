@@ -57,9 +57,9 @@ def print_table(groups, machine):
         ])
     head = ["server", "an operation is"]
     for _, title in LOADS:
-        head += [f"{title}: CPU µs", "× bare"]
-    print(table([*head, "p99", "per idle connection", "fresh"], rows))
-    print(f"\n{machine}")
+        head += [f"CPU µs, {title}", "× bare echo"]
+    print(table([*head, "p99 at 5,000/s", "memory per idle connection", "memory fresh"], rows))
+    print(f"\nMedians, and the quartiles of the rounds in brackets. {machine}.")
 
 
 def rows_of(groups, axes):
@@ -133,7 +133,7 @@ def memory(groups, machine):
     """How long replies take under an even load, and memory."""
     panels = [
         ("reply, 99th percentile", "5,000 operations a second, 1,000 connections", "p99_us", duration),
-        ("memory of an idle connection", "user space, of 1,000", "idle_bytes", size),
+        ("memory of an idle connection", "user space", "idle_bytes", size),
         ("memory of a fresh server", "resident", "fresh_bytes", size),
     ]
     figure, axes = pyplot.subplots(1, len(panels), sharey=True, figsize=(10.5, 3.9))

@@ -78,6 +78,8 @@ struct Point {
     x: usize,
     /// CPU time of an operation.
     cpu_ns: Vec<f64>,
+    /// Of that to the bare echo's, window by window.
+    ratio: Vec<f64>,
     /// User-space memory beyond that of a fresh server.
     bytes: Vec<f64>,
     /// Memory of the kernel for both ends of all connections.
@@ -122,7 +124,7 @@ pub fn run(setup: &Setup, short: bool, file: &Path) -> Outcome<()> {
             }
         }
     }
-    let mut table = "series,server,x,cpu_ns,cpu_low,cpu_high,bytes,kernel_bytes,open_ns\n".to_owned();
+    let mut table = "series,server,x,cpu_ns,cpu_low,cpu_high,ratio,bytes,kernel_bytes,open_ns\n".to_owned();
     points.into_iter().for_each(|point| point.write(&mut table));
     fs::write(file, table)?;
     if failed { Err("not all could be measured; it says above what".into()) } else { Ok(()) }
@@ -142,6 +144,7 @@ impl Point {
         match points.iter_mut().find(same) {
             Some(earlier) => {
                 earlier.cpu_ns.extend(self.cpu_ns);
+                earlier.ratio.extend(self.ratio);
                 earlier.bytes.extend(self.bytes);
                 earlier.kernel_bytes.extend(self.kernel_bytes);
                 earlier.open_ns.extend(self.open_ns);
@@ -152,11 +155,15 @@ impl Point {
 
     fn write(self, table: &mut String) {
         let [cpu, low, high] = spread(self.cpu_ns);
-        let [bytes, kernel, open] = [self.bytes, self.kernel_bytes, self.open_ns].map(|values| {
-            if values.is_empty() { String::new() } else { format!("{:.0}", spread(values)[0]) }
-        });
+        let median = |values: Vec<f64>, decimals: usize| match values.is_empty() {
+            true => String::new(),
+            false => format!("{:.decimals$}", spread(values)[0]),
+        };
+        let ratio = median(self.ratio, 4);
+        let [bytes, kernel, open] =
+            [self.bytes, self.kernel_bytes, self.open_ns].map(|values| median(values, 0));
         let Point { series, server, x, .. } = self;
-        writeln!(table, "{series},{server},{x},{cpu:.1},{low:.1},{high:.1},{bytes},{kernel},{open}")
+        writeln!(table, "{series},{server},{x},{cpu:.1},{low:.1},{high:.1},{ratio},{bytes},{kernel},{open}")
             .expect("a string takes all");
     }
 }
@@ -298,5 +305,6 @@ fn polls(line: &mut Line, devices: usize) -> Outcome<u64> {
 
 fn add(found: Comparison, ours: &mut Point, bare: &mut Point) {
     ours.cpu_ns.push(found.left);
+    ours.ratio.push(found.ratio);
     bare.cpu_ns.push(found.base);
 }

@@ -22,11 +22,11 @@ struct Plan {
     /// Of windows, in each round and load.
     pairs: usize,
     /// Of a timed load, in each round.
-    timed: Duration,
+    slices: usize,
 }
 
-const LONG: Plan = Plan { rounds: 8, pairs: 20, timed: Duration::from_secs(2) };
-const SHORT: Plan = Plan { rounds: 1, pairs: 4, timed: Duration::from_millis(300) };
+const LONG: Plan = Plan { rounds: 8, pairs: 20, slices: 10 };
+const SHORT: Plan = Plan { rounds: 1, pairs: 4, slices: 1 };
 
 /// In the order of the table.
 const PEERS: [Peer; 9] = [
@@ -48,11 +48,18 @@ const LOADS: [(usize, usize); 3] = [(50, 1), (50, 16), (1_000, 1)];
 /// slowest.
 const TIMED_RATE: u32 = 5_000;
 const TIMED_CONNECTIONS: usize = 1_000;
+/// Each has a 99th percentile of its own: where somebody else takes a core for some milliseconds now and then, the
+/// median of them is the server's.
+const TIMED_SLICE: Duration = Duration::from_millis(200);
 
-/// Open and idle. What libmodbus waits with knows no descriptor above 1,023.
-const IDLE: usize = 1_000;
+/// Open and idle. What libmodbus waits with knows no descriptor above 1,023, and each is a thread of the echo with
+/// threads.
+const IDLE: usize = 5_000;
+const FEW_IDLE: usize = 1_000;
+/// These, and what else a process has open.
+const DESCRIPTORS: u64 = 5_200;
 
-/// What one peer showed, round by round.
+/// What one peer showed: costs and memory round by round, latencies slice by slice.
 #[derive(Default)]
 struct Found {
     /// In the order of `LOADS`; nothing where a peer takes no such load.
@@ -68,6 +75,9 @@ pub fn run(setup: &Setup, short: bool, file: &Path) -> Outcome<()> {
     if !setup.has(&[Peer::BareEcho, Peer::Line]) {
         return Err("the peers are held against --bare and --lumina".into());
     }
+    if setup.descriptors < DESCRIPTORS {
+        return Err(format!("the peers need a hard limit of {DESCRIPTORS} descriptors").into());
+    }
     let peers: Vec<Peer> = PEERS.into_iter().filter(|&peer| setup.has(&[peer])).collect();
     let mut found: Vec<Found> = peers.iter().map(|_| Found::default()).collect();
     for round in 1..=plan.rounds {
@@ -79,8 +89,12 @@ pub fn run(setup: &Setup, short: bool, file: &Path) -> Outcome<()> {
     let mut table = "peer,connections,pipelined,cpu_ns,ratio,ratio_low,ratio_high,p99_us,p99_low,p99_high,\
                      idle_bytes,fresh_bytes\n"
         .to_owned();
+    let floors: [f64; LOADS.len()] = std::array::from_fn(|load| {
+        let all = found.iter().flat_map(|found| &found.costs[load]);
+        median(all.map(|cost| cost.base).collect())
+    });
     for (peer, found) in peers.into_iter().zip(found) {
-        found.write(peer, &mut table);
+        found.write(peer, &floors, &mut table);
     }
     Ok(fs::write(file, table)?)
 }
@@ -102,9 +116,11 @@ impl Found {
             server.settle()?;
         }
         let mut fleet = setup.connect(&server, peer, TIMED_CONNECTIONS, 1)?;
-        let mut took = fleet.run_timed(TIMED_RATE, plan.timed)?;
-        took.sort_unstable();
-        self.p99_us.push(took[(took.len() - 1) * 99 / 100].as_secs_f64() * 1e6);
+        for _ in 0..plan.slices {
+            let mut took = fleet.run_timed(TIMED_RATE, TIMED_SLICE)?;
+            took.sort_unstable();
+            self.p99_us.push(took[(took.len() - 1) * 99 / 100].as_secs_f64() * 1e6);
+        }
         Ok(())
     }
 
@@ -117,24 +133,28 @@ impl Found {
         let first = setup.connect(&server, peer, 1, 1)?;
         server.settle()?;
         let before = server.memory()?.anonymous;
-        let others = setup.connect(&server, peer, IDLE, 1)?;
+        let idle = if matches!(peer, Peer::Libmodbus | Peer::ThreadEcho) { FEW_IDLE } else { IDLE };
+        let others = setup.connect(&server, peer, idle, 1)?;
         server.settle()?;
         let grown = server.memory()?.anonymous.saturating_sub(before);
         drop((first, others));
         self.fresh_bytes.push(fresh.resident as f64);
-        self.idle_bytes.push(grown as f64 / IDLE as f64);
+        self.idle_bytes.push(grown as f64 / idle as f64);
         Ok(())
     }
 
-    fn write(self, peer: Peer, table: &mut String) {
+    /// `floors` is what an operation costs the bare echo under each load, over the whole run. What it costs the peer is
+    /// said as its ratio to that: the machine is not as fast in each round, and only ratios are of one and the same
+    /// moment.
+    fn write(self, peer: Peer, floors: &[f64], table: &mut String) {
         let [p99, p99_low, p99_high] = spread(self.p99_us);
         let (idle, fresh) = (median(self.idle_bytes), median(self.fresh_bytes));
-        for ((connections, batch), costs) in LOADS.into_iter().zip(self.costs) {
+        for (((connections, batch), costs), floor) in LOADS.into_iter().zip(self.costs).zip(floors) {
             if costs.is_empty() {
                 continue;
             }
-            let cpu = median(costs.iter().map(|cost| cost.left).collect());
             let [ratio, low, high] = spread(costs.iter().map(|cost| cost.ratio).collect());
+            let cpu = floor * ratio;
             writeln!(
                 table,
                 "{},{connections},{batch},{cpu:.1},{ratio:.4},{low:.4},{high:.4},{p99:.1},{p99_low:.1},\
