@@ -9,6 +9,7 @@ use super::polling::polling;
 use super::report::{self, KIB, MIB, Row};
 use super::server::Server;
 use super::setup::{Peer, Setup};
+use super::shards::shards;
 use super::tags::{create_tags, read_some_back, tag_name};
 
 const PIPELINED: usize = 16;
@@ -30,7 +31,7 @@ const TAGS: usize = 1_000_000;
 pub type Figure = fn(&Setup) -> Outcome<Vec<Row>>;
 
 /// In the order of the table. The name is for `--only`.
-pub const FIGURES: [(&str, Figure); 12] = [
+pub const FIGURES: [(&str, Figure); 13] = [
     ("noise", noise),
     ("turn", round_trip),
     ("pipelined", pipelined),
@@ -38,6 +39,7 @@ pub const FIGURES: [(&str, Figure); 12] = [
     ("polling", polling),
     ("growth", growth),
     ("fan-out", fan_out),
+    ("shards", shards),
     ("idle", idle_connections),
     ("session", idle_session),
     ("fresh", fresh),

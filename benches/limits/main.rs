@@ -26,6 +26,7 @@ mod remote;
 mod report;
 mod server;
 mod setup;
+mod shards;
 mod tags;
 mod talk;
 mod watch;

@@ -14,6 +14,7 @@ pub struct Row {
 enum Verdict {
     Reached,
     Missed,
+    Seen,
     Skipped,
     Failed,
 }
@@ -23,6 +24,17 @@ impl Row {
     pub fn at_most(figure: &str, value: f64, reach: f64, show: impl Fn(f64) -> String) -> Row {
         let verdict = if value <= reach { Verdict::Reached } else { Verdict::Missed };
         Row { figure: figure.into(), measured: show(value), reach: format!("≤ {}", show(reach)), verdict }
+    }
+
+    /// A figure that must not be below `reach`; `show` prints either.
+    pub fn at_least(figure: &str, value: f64, reach: f64, show: impl Fn(f64) -> String) -> Row {
+        let verdict = if value >= reach { Verdict::Reached } else { Verdict::Missed };
+        Row { figure: figure.into(), measured: show(value), reach: format!("≥ {}", show(reach)), verdict }
+    }
+
+    /// A figure that is held against nothing.
+    pub fn seen(figure: &str, value: f64, show: impl Fn(f64) -> String) -> Row {
+        Row { figure: figure.into(), measured: show(value), reach: "".into(), verdict: Verdict::Seen }
     }
 
     /// A ratio that must be 1 within `tolerance` either way.
@@ -62,6 +74,7 @@ impl fmt::Display for Row {
         let verdict = match self.verdict {
             Verdict::Reached => "ok",
             Verdict::Missed => "MISSED",
+            Verdict::Seen => "seen",
             Verdict::Skipped => "skipped",
             Verdict::Failed => "FAILED",
         };

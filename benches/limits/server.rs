@@ -43,6 +43,11 @@ impl Cores {
         Ok(cores)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        (0..CpuSet::MAX_CPU).filter(|&core| self.all.is_set(core)).count()
+    }
+
     /// The same for a server that uses all of them, also the driver's.
     pub fn shared(&self) -> Cores {
         Cores { driver: self.driver, server: self.all, all: self.all, apart: false }
