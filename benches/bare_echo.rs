@@ -5,8 +5,9 @@
 //! one `write` of the same bytes, nothing else: no parsing, no buffers, no timers, no limits.
 //!
 //! `bare_echo ADDR` prints the address it bound (`127.0.0.1:0` picks a port) and serves until it is killed.
-//! `bare_echo ADDR fan-out` writes what comes to all other connections instead: one `write` of the bytes each.
-//! Without an address, as `cargo bench` and `cargo test --benches` call it, it serves itself one round trip.
+//! `bare_echo ADDR fan-out` writes what comes to all other connections instead: one `write` of the bytes
+//! each. Without an address, as `cargo bench` and `cargo test --benches` call it, it serves itself one round
+//! trip.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
-//! How costs grow with connections, tags, subscribers, shards and polled devices: what `scripts/growth` makes its
-//! tables and charts of. Wherever it can do the same, the bare echo is measured beside it.
+//! How costs grow with connections, tags, subscribers, shards and polled devices: what `scripts/growth` makes
+//! its tables and charts of. Wherever it can do the same, the bare echo is measured beside it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -259,8 +259,8 @@ fn shards(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
     Ok(vec![ours, bare])
 }
 
-/// So many Modbus devices, one poll of 20 registers each second each; beside it the bare echo, from which as many
-/// connections ask as many answers.
+/// So many Modbus devices, one poll of 20 registers each second each; beside it the bare echo, from which as
+/// many connections ask as many answers.
 fn devices(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
     let mut ours = Point::new("devices", "lumina", count);
     let mut bare = Point::new("devices", "bare", count);

@@ -25,8 +25,8 @@ const REPLY_LIMIT: Duration = Duration::from_secs(5);
 /// bunches.
 const PACED_BURST: usize = 20;
 
-/// From one address of ours. Linux hands out every other port of its 28,000 at first; beyond those it searches
-/// for milliseconds at each connection.
+/// From one address of ours. Linux hands out every other port of its 28,000 at first; beyond those it
+/// searches for milliseconds at each connection.
 const CONNECTIONS_PER_SOURCE: usize = 4_000;
 
 const EVENTS: usize = 1024;
@@ -164,8 +164,8 @@ impl Fleet {
         Ok(done)
     }
 
-    /// Single requests at the same distance, `rate` a second. Returns how long after it was due each reply was
-    /// there, also where the driver was late: whoever waits does not ask why.
+    /// Single requests at the same distance, `rate` a second. Returns how long after it was due each reply
+    /// was there, also where the driver was late: whoever waits does not ask why.
     pub fn run_timed(&mut self, rate: u32, time: Duration) -> Outcome<Vec<Duration>> {
         let requests = (time.as_secs_f64() * f64::from(rate)) as u32;
         let begin = Instant::now();

@@ -7,7 +7,8 @@
 //! `limits --lumina PATH --bare PATH [--redis PATH] [--libmodbus PATH] [--pymodbus PATH] [--poller PATH]
 //! [--short] [--strict] [--only FIGURE]… [--trace]`
 //!
-//! `scripts/peers` calls it as `limits peers --results FILE …`, `scripts/growth` as `limits growth --results FILE …`.
+//! `scripts/peers` calls it as `limits peers --results FILE …`, `scripts/growth` as `limits growth --results
+//! FILE …`.
 //!
 //! Without a server to measure, as `cargo bench` and `cargo test --benches` call it, it ends at once.
 

@@ -1,7 +1,7 @@
 //! What masters say to a Modbus server: they write and read in turn, 10 holding registers at a time.
 //!
-//! The frames are made here, byte by byte (*MODBUS Application Protocol V1.1b3* §6.3, §6.4, §6.12), and not by
-//! Lumina's codec: that is part of what is measured, and all that comes back is held against these.
+//! The frames are made here, byte by byte (*MODBUS Application Protocol V1.1b3* §6.3, §6.4, §6.12), and not
+//! by Lumina's codec: that is part of what is measured, and all that comes back is held against these.
 
 use super::talk::{Heard, Talk};
 
@@ -21,8 +21,8 @@ const MASTERS: usize = 65_536 / REGISTERS as usize;
 /// Of a write and a read each, until the values come again.
 const ROUNDS: usize = 8;
 
-/// Step 0 reads input registers, which no master can write; then writes and reads take turns, each read of what was just
-/// written, so that every reply can be foretold.
+/// Step 0 reads input registers, which no master can write; then writes and reads take turns, each read of
+/// what was just written, so that every reply can be foretold.
 #[derive(Default)]
 pub struct Masters {
     /// The reply that is due. Kept, as every frame is made in place: a driver that is slower than the server

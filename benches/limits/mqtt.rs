@@ -1,8 +1,10 @@
-//! What is said to an MQTT broker: each connection publishes to a topic of its own, to which it has subscribed.
+//! What is said to an MQTT broker: each connection publishes to a topic of its own, to which it has
+//! subscribed.
 //!
-//! So one message in is one message out, as a SET or a GET is one line each way, and the broker does what it is
-//! there for: it finds who wants the message, and delivers it. With QoS 0, which confirms nothing: a delivery
-//! is answer enough. The packets are made here, byte by byte (*MQTT Version 3.1.1* §3.1, §3.3, §3.8).
+//! So one message in is one message out, as a SET or a GET is one line each way, and the broker does what it
+//! is there for: it finds who wants the message, and delivers it. With QoS 0, which confirms nothing: a
+//! delivery is answer enough. The packets are made here, byte by byte (*MQTT Version 3.1.1* §3.1, §3.3,
+//! §3.8).
 
 use super::talk::{Heard, ID_DIGITS, Talk, VALUES, put_id};
 

@@ -1,8 +1,8 @@
 //! Lumina beside other servers, each under the same load: what `scripts/peers` makes its table and charts of.
 //!
-//! The load is that of the figures (`talk.rs`): a value is written and read in turn, in the words of each server,
-//! one operation after the other or 16 in one write. Every server is measured in alternating windows with the
-//! bare echo, so that what else the machine does meets both.
+//! The load is that of the figures (`talk.rs`): a value is written and read in turn, in the words of each
+//! server, one operation after the other or 16 in one write. Every server is measured in alternating windows
+//! with the bare echo, so that what else the machine does meets both.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -48,12 +48,12 @@ const LOADS: [(usize, usize); 3] = [(50, 1), (50, 16), (1_000, 1)];
 /// slowest.
 const TIMED_RATE: u32 = 5_000;
 const TIMED_CONNECTIONS: usize = 1_000;
-/// Each has a 99th percentile of its own: where somebody else takes a core for some milliseconds now and then, the
-/// median of them is the server's.
+/// Each has a 99th percentile of its own: where somebody else takes a core for some milliseconds now and
+/// then, the median of them is the server's.
 const TIMED_SLICE: Duration = Duration::from_millis(200);
 
-/// Open and idle. What libmodbus waits with knows no descriptor above 1,023, and each is a thread of the echo with
-/// threads.
+/// Open and idle. What libmodbus waits with knows no descriptor above 1,023, and each is a thread of the echo
+/// with threads.
 const IDLE: usize = 5_000;
 const FEW_IDLE: usize = 1_000;
 /// These, and what else a process has open.
@@ -143,9 +143,9 @@ impl Found {
         Ok(())
     }
 
-    /// `floors` is what an operation costs the bare echo under each load, over the whole run. What it costs the peer is
-    /// said as its ratio to that: the machine is not as fast in each round, and only ratios are of one and the same
-    /// moment.
+    /// `floors` is what an operation costs the bare echo under each load, over the whole run. What it costs
+    /// the peer is said as its ratio to that: the machine is not as fast in each round, and only ratios are
+    /// of one and the same moment.
     fn write(self, peer: Peer, floors: &[f64], table: &mut String) {
         let [p99, p99_low, p99_high] = spread(self.p99_us);
         let (idle, fresh) = (median(self.idle_bytes), median(self.fresh_bytes));

@@ -124,7 +124,8 @@ impl Server {
     pub fn mosquitto(cores: &Cores, program: &Path, work: &Path) -> Outcome<Server> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let file = work.join("mosquitto.conf");
-        // It tells of each connection otherwise, and lets a small message wait for the reply to the one before.
+        // It tells of each connection otherwise, and lets a small message wait for the reply to the one
+        // before.
         let quiet = "log_dest stderr\nlog_type information\nconnection_messages false\nset_tcp_nodelay true";
         let open = format!("listener {} 127.0.0.1\nallow_anonymous true\npersistence false", address.port());
         fs::write(&file, format!("{open}\n{quiet}\n"))?;

@@ -72,8 +72,8 @@ pub fn read_some_back(stream: &mut TcpStream, tags: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// SET and GET of the same tag, drawn anew each time out of so many; several connections may meet at one, so of the
-/// value only the form is known.
+/// SET and GET of the same tag, drawn anew each time out of so many; several connections may meet at one, so
+/// of the value only the form is known.
 pub struct RandomTags {
     tags: usize,
     batch: usize,

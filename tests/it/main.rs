@@ -35,6 +35,7 @@ mod modbus_proxy;
 mod modbus_quality;
 mod modbus_units;
 mod poll;
+mod shards;
 mod shutdown;
 mod simulate_command;
 mod simulate_modbus;

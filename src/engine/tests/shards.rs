@@ -1,5 +1,5 @@
-//! Several shards, each in a thread of its own and as fast as they can: no value is torn, none is told after a
-//! newer one or twice, what was confirmed is seen everywhere, and who sleeps is woken.
+//! Several shards, each in a thread of its own and as fast as they can: no value is torn, none is told after
+//! a newer one or twice, what was confirmed is seen everywhere, and who sleeps is woken.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
