@@ -14,6 +14,8 @@ mod requester;
 mod run;
 mod subscriber;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

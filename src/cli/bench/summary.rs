@@ -124,25 +124,7 @@ impl<'a> Summary<'a> {
     /// What a reader of the figures must know, one line each.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let Client { used, waited } = self.client();
-        let (percent, waits) = (used * 100.0, waited * 100.0);
-        if used >= BUSY_SHARE {
-            notes.push(format!(
-                "the client was the bottleneck: it used {percent:.0} % of its core; the server may be faster \
-                 than this. Run several at once, each with another --name, or on another machine"
-            ));
-        } else if used + waited >= BUSY_SHARE {
-            notes.push(format!(
-                "the client was the bottleneck: it used {percent:.0} % of a core and waited for one for \
-                 {waits:.0} % of the time, which others had; the server may be faster than this"
-            ));
-        }
-        if used + waited < BUSY_SHARE && waited >= CROWDED_SHARE {
-            notes.push(format!(
-                "the client waited for a processor for {waits:.0} % of the time, which others had; that is in \
-                 all times"
-            ));
-        }
+        notes.extend(self.client().note());
         if let Some(pace) = self.plan().pace {
             if (self.reached() as f64) < pace.rate as f64 * REACHED_SHARE {
                 let (reached, rate) = (self.reached(), pace.rate);
@@ -187,6 +169,35 @@ impl<'a> Summary<'a> {
             ("planned_s", plan.duration.as_secs_f64().to_string()),
             ("seed", plan.seed.to_string()),
         ]
+    }
+}
+
+impl Client {
+    fn was_bottleneck(&self) -> bool {
+        self.used + self.waited >= BUSY_SHARE
+    }
+
+    /// What it means for the figures, if it does.
+    fn note(&self) -> Option<String> {
+        let [percent, waits] = [self.used, self.waited].map(|share| share * 100.0);
+        if self.used >= BUSY_SHARE {
+            Some(format!(
+                "the client was the bottleneck: it used {percent:.0} % of its core; the server may be faster \
+                 than this. Run several at once, each with another --name, or on another machine"
+            ))
+        } else if self.was_bottleneck() {
+            Some(format!(
+                "the client was the bottleneck: it used {percent:.0} % of a core and waited for one for \
+                 {waits:.0} % of the time, which others had; the server may be faster than this"
+            ))
+        } else if self.waited >= CROWDED_SHARE {
+            Some(format!(
+                "the client waited for a processor for {waits:.0} % of the time, which others had; that is in \
+                 all times"
+            ))
+        } else {
+            None
+        }
     }
 }
 
@@ -259,7 +270,7 @@ impl Outcome for Summary<'_> {
         let mut shares = vec![
             ("client_cpu_share", format!("{:.3}", client.used)),
             ("client_waited_share", format!("{:.3}", client.waited)),
-            ("client_was_bottleneck", (client.used + client.waited >= BUSY_SHARE).to_string()),
+            ("client_was_bottleneck", client.was_bottleneck().to_string()),
         ];
         let server = self.server();
         let figure = |of: &dyn Fn(&Server) -> String| server.as_ref().map_or("null".to_owned(), of);
@@ -351,5 +362,24 @@ impl fmt::Display for Summary<'_> {
         let (used, waited) = (used * 100.0, waited * 100.0);
         write!(f, "client    {used:.0} % of its core, waited for it {waited:.0} % of the time")?;
         self.notes().iter().try_for_each(|note| write!(f, "\nnote: {note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_the_bottleneck_was() {
+        let check = |used, waited, was_bottleneck, part: &str| {
+            let client = Client { used, waited };
+            assert_eq!(client.was_bottleneck(), was_bottleneck, "{used} {waited}");
+            let note = client.note().unwrap_or_default();
+            assert!(note.contains(part) && note.is_empty() == part.is_empty(), "{used} {waited}: {note}");
+        };
+        check(0.5, 0.05, false, "");
+        check(0.98, 0.0, true, "it used 98 % of its core; the server may be faster");
+        check(0.6, 0.35, true, "used 60 % of a core and waited for one for 35 % of the time");
+        check(0.3, 0.2, false, "waited for a processor for 20 % of the time");
     }
 }
