@@ -355,7 +355,7 @@ fn a_terminal_shows_how_it_goes() {
     let server = Server::start();
     let mut terminal = Terminal::start(&Folder::new(), &["bench", &line(&server), "--duration", "1s"]);
     terminal.expect(" requests/s, 0 errors");
-    terminal.expect("p99.9");
+    terminal.expect("p99.9 ms");
     assert_eq!(terminal.code(), Some(0));
 }
 

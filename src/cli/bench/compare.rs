@@ -62,8 +62,8 @@ impl Before {
     /// Read it. The error is for whoever typed the name.
     pub(super) fn read(file: &str) -> Result<Before, String> {
         let text = std::fs::read_to_string(file).map_err(|error| format!("--compare {file}: {error}"))?;
-        let fields = parse_object(&text).ok();
-        let fields = fields.filter(|fields| fields.iter().any(|(key, _)| key == "requests_per_s"));
+        let fields =
+            parse_object(&text).filter(|fields| fields.iter().any(|(key, _)| key == "requests_per_s"));
         let fields = fields.ok_or_else(|| {
             format!("--compare {file}: that is not what 'lumina bench --json' prints; save its output there")
         })?;

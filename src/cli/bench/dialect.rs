@@ -46,7 +46,7 @@ pub(super) enum Fault {
 
 pub(super) trait Dialect: Send {
     /// Whether a server carries out the requests of a connection one after another, as they were sent.
-    const KEEPS_ORDER: bool;
+    fn keeps_order(&self) -> bool;
 
     /// The value to write after `last`, by a request that is due then: larger.
     fn next_value(&self, last: u64, due: Tick) -> u64;

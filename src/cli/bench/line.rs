@@ -61,7 +61,9 @@ pub(super) fn value_of(text: &str) -> Option<u64> {
 }
 
 impl Dialect for Line {
-    const KEEPS_ORDER: bool = true;
+    fn keeps_order(&self) -> bool {
+        true
+    }
 
     fn next_value(&self, last: u64, due: Tick) -> u64 {
         due.as_micros().max(last + 1)

@@ -26,14 +26,13 @@ use argh::FromArgs;
 use super::address::Address;
 use super::load::{self, Family, Outcome, Progress, number, root, share, span, tell};
 use super::{Exit, say, say_error};
+use crate::engine::{Engine, Session};
 use crate::protocols;
 use crate::protocols::modbus::pdu::{MOST_READ_REGISTERS, MOST_WRITTEN_REGISTERS};
 use crate::reactor::Clock;
 
 use compare::Before;
 use conductor::Conductor;
-use line::Line;
-use modbus::Modbus;
 use plan::{Pace, Plan, Speech};
 use requester::Requester;
 use run::Run;
@@ -69,23 +68,23 @@ const DEFAULT_REGISTERS: u64 = 10;
     subcommand,
     name = "bench",
     example = "lumina bench 127.0.0.1:5000",
-    example = "lumina bench line://127.0.0.1:5000 --rate 20000 --connections 500 --writes 20% --pid $(pgrep lumina)",
-    example = "lumina bench line://127.0.0.1:5000 --rate 1000 --writes 100% --tags 100 --subscribers 50",
+    example = "lumina bench 127.0.0.1:5000 --rate 20000 --connections 500 --pid $(pgrep -o lumina)",
+    example = "lumina bench 127.0.0.1:5000 --rate 1000 --writes 100% --tags 100 --subscribers 50",
     example = "lumina bench modbus://127.0.0.1:1502 --registers 10 --json > before.json",
     example = "lumina bench modbus://127.0.0.1:1502 --registers 10 --compare before.json",
-    note = "In a closed loop each connection sends its next request when one is answered, so a slow server is \
-asked less. With --rate the loop is open: requests are due evenly, whatever is answered, and take from when \
-they were due, waiting for their turn included.",
+    note = "In a closed loop each connection sends its next request when one is answered, so a slow server \
+is asked less. With --rate the loop is open: requests are due evenly, whatever is answered, and their times \
+count from when they were due, so waiting for a turn is in them.",
     note = "Tags are <name>/0, <name>/1 and so on; they stay on the server until it is restarted. Each answer \
-is checked: that it fits its request, and that a value read is one that was written, the newest where \
-connections do not share tags (--tags at least --connections). Modbus: --writes above 0 overwrites holding \
-registers from --address on.",
-    note = "--json prints one object: the options; requests, requests_per_s, requests_p50_us, _p90_us, _p99_us, \
-_p999_us, _max_us, the same of reads, writes and updates; conflated; errors, and of them refused, wrong, \
-unanswered; lost_connections; queued, unsent, late_p99_us, late_max_us (--rate); client_cpu_share, \
+is checked: that it fits its request, and that a value read was written, the newest where connections share \
+no tags (--tags not below --connections). Modbus: nothing is written unless --writes says so; then holding \
+registers from --address on are overwritten.",
+    note = "--json prints one object: the options; requests, requests_per_s, requests_p50_us, _p90_us, \
+_p99_us, _p999_us, _max_us, the same of reads, writes and updates; conflated; errors, and of them refused, \
+wrong, unanswered; lost_connections; queued, unsent, late_p99_us, late_max_us (--rate); client_cpu_share, \
 client_waited_share, client_was_bottleneck; server_cpu_us_per_request, server_user_us_per_request, \
 server_system_us_per_request, server_cpu_share, server_rss_before_bytes, server_rss_after_bytes (--pid); \
-notes, complaints.",
+notes; complaints.",
     note = "Ctrl-C ends the run early, with its figures; a second one ends it at once.",
     error_code(0, "all was answered, and rightly"),
     error_code(1, "something was refused, wrong, lost or not answered; or there was no run"),
@@ -248,7 +247,7 @@ impl Bench {
         }
         if address as usize + places * registers > ALL_REGISTERS {
             return Err(format!(
-                "{places} --tags of {registers} registers from --address {address} on go beyond register 65535"
+                "{places} --tags of {registers} registers from --address {address} go beyond register 65535"
             ));
         }
         Ok(Speech::Modbus { unit: unit as u8, address: address as u16, registers: registers as u16 })
@@ -264,34 +263,25 @@ impl Bench {
         let watches: Vec<_> =
             (0..run.plan.subscribers).map(|_| Arc::new(Watch::new(run.plan.places))).collect();
         let mut number = 0;
-        let mut dial = |session| {
+        let mut dial = |session: Box<dyn Session>| {
             let at = now.tick + CONNECT_EVERY * number as u32;
             engine.dial_at(at, load::endpoint(run.plan.server, number), session);
             number += 1;
         };
-        match &run.plan.speech {
-            Speech::Line { root, value_bytes } => {
-                for watch in &watches {
-                    dial(Box::new(Subscriber::new(Arc::clone(&run), Arc::clone(watch), root)));
-                }
-                for connection in 0..run.plan.connections {
-                    let line = Line::new(root, *value_bytes);
-                    dial(Box::new(Requester::new(Arc::clone(&run), line, connection)));
-                }
-            }
-            Speech::Modbus { unit, address, registers } => {
-                for connection in 0..run.plan.connections {
-                    let modbus = Modbus::new(Arc::clone(&run), *unit, *address, *registers);
-                    dial(Box::new(Requester::new(Arc::clone(&run), modbus, connection)));
-                }
+        if let Speech::Line { root, .. } = &run.plan.speech {
+            for watch in &watches {
+                dial(Box::new(Subscriber::new(Arc::clone(&run), Arc::clone(watch), root)));
             }
         }
+        for connection in 0..run.plan.connections {
+            dial(Box::new(Requester::new(Arc::clone(&run), connection)));
+        }
         let mut conductor = Conductor::new(Arc::clone(&run), watches, family, progress);
-        let conduct = |engine: &mut _, now, signalled| conductor.conduct(engine, now, signalled);
+        let mut conduct = |engine: &mut Engine, now, signalled| conductor.conduct(engine, now, signalled);
         let ended = if is_open {
-            load::run(engine, clock, conduct)
+            load::run(engine, clock, &mut conduct)
         } else {
-            load::serve(engine, clock, Vec::new(), conduct)
+            load::serve(engine, clock, Vec::new(), &mut conduct)
         };
         ended.map_err(|error| Trouble::Failed(error.to_string()))?;
         let summary = Summary::of(&run, &mut conductor).map_err(Trouble::Failed)?;

@@ -72,7 +72,9 @@ impl Modbus {
 
 impl Dialect for Modbus {
     /// Transactions may overtake each other.
-    const KEEPS_ORDER: bool = false;
+    fn keeps_order(&self) -> bool {
+        false
+    }
 
     fn next_value(&self, last: u64, _due: Tick) -> u64 {
         last + 1

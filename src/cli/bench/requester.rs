@@ -11,7 +11,9 @@ use crate::cli::load::say_end;
 use crate::engine::{Consumed, Context, End, Flow, Session};
 
 use super::dialect::{Asked, Dialect, Fault, Taken, What};
-use super::plan::Places;
+use super::line::Line;
+use super::modbus::Modbus;
+use super::plan::{Places, Speech};
 use super::run::Run;
 
 /// How often one that waits looks whether the run begins.
@@ -22,9 +24,9 @@ const PREPARING_AT_ONCE: usize = 16;
 /// more either would then wait for us, and we for it.
 const MOST_OWED_BYTES: usize = 24 * 1024;
 
-pub(super) struct Requester<D> {
+pub(super) struct Requester {
     run: Arc<Run>,
-    dialect: D,
+    dialect: Box<dyn Dialect>,
     number: usize,
     places: Places,
     random: Random,
@@ -48,8 +50,14 @@ enum Phase {
     Running,
 }
 
-impl<D: Dialect> Requester<D> {
-    pub(super) fn new(run: Arc<Run>, dialect: D, number: usize) -> Requester<D> {
+impl Requester {
+    pub(super) fn new(run: Arc<Run>, number: usize) -> Requester {
+        let dialect: Box<dyn Dialect> = match &run.plan.speech {
+            Speech::Line { root, value_bytes } => Box::new(Line::new(root, *value_bytes)),
+            Speech::Modbus { unit, address, registers } => {
+                Box::new(Modbus::new(Arc::clone(&run), *unit, *address, *registers))
+            }
+        };
         let places = run.plan.places_of(number);
         let preparing = match (run.plan.prepares(number), dialect.writes_first()) {
             (true, true) => places.count,
@@ -141,7 +149,7 @@ impl<D: Dialect> Requester<D> {
             (What::Write(value), run.counts_at(due))
         } else if !run.plan.is_exclusive() {
             (What::Read { least: 0, most: None }, run.counts_at(due))
-        } else if D::KEEPS_ORDER {
+        } else if self.dialect.keeps_order() {
             (What::Read { least: last, most: Some(last) }, run.counts_at(due))
         } else {
             (What::Read { least: run.confirmed(place), most: None }, run.counts_at(due))
@@ -200,7 +208,7 @@ impl<D: Dialect> Requester<D> {
     }
 }
 
-impl<D: Dialect> Session for Requester<D> {
+impl Session for Requester {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
         self.fill(cx);
         Flow::Continue

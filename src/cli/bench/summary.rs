@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cli::load::{LATE_US, Latency, Outcome, Percentiles, object, per_second, text, texts};
+use crate::cli::load::{LATE_US, Latency, Outcome, Percentiles, per_second};
 
 use super::conductor::{ANSWERS_WITHIN, Conductor, Mark};
+use super::json::Fields;
 use super::plan::{Plan, Speech};
 use super::run::Run;
 
@@ -89,7 +90,7 @@ impl<'a> Summary<'a> {
     }
 
     fn client(&self) -> Client {
-        let span = (self.last.at - self.first.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        let span = self.marked_seconds();
         let (first, last) = (self.first.own, self.last.own);
         Client {
             used: last.used.saturating_sub(first.used).as_secs_f64() / span,
@@ -146,29 +147,85 @@ impl<'a> Summary<'a> {
     }
 
     /// What the figures depend on; equal in runs that can be compared.
-    fn parameters(&self) -> Vec<(&'static str, String)> {
+    fn put_parameters(&self, fields: &mut Fields) {
         let plan = self.plan();
         let (line, modbus) = match &plan.speech {
             Speech::Line { value_bytes, .. } => (*value_bytes, None),
-            Speech::Modbus { unit, address, registers } => (None, Some((*unit, *address, *registers))),
+            Speech::Modbus { unit, address, registers } => {
+                (None, Some([(*unit).into(), *address, *registers]))
+            }
         };
-        let null = || "null".to_owned();
-        vec![
-            ("protocol", text(plan.speech.as_str())),
-            ("connections", plan.connections.to_string()),
-            ("pipeline", plan.pipeline.to_string()),
-            ("rate", plan.pace.map_or_else(null, |pace| pace.rate.to_string())),
-            ("writes_share", plan.writes.to_string()),
-            ("tags", plan.places.to_string()),
-            ("value_bytes", line.map_or_else(null, |bytes| bytes.to_string())),
-            ("unit", modbus.map_or_else(null, |(unit, ..)| unit.to_string())),
-            ("address", modbus.map_or_else(null, |(_, address, _)| address.to_string())),
-            ("registers", modbus.map_or_else(null, |(.., registers)| registers.to_string())),
-            ("subscribers", plan.subscribers.to_string()),
-            ("warm_up_s", plan.warm_up.as_secs_f64().to_string()),
-            ("planned_s", plan.duration.as_secs_f64().to_string()),
-            ("seed", plan.seed.to_string()),
-        ]
+        fields.text("protocol", plan.speech.as_str());
+        fields.number("connections", plan.connections as u64);
+        fields.number("pipeline", plan.pipeline as u64);
+        fields.maybe("rate", plan.pace.map(|pace| pace.rate));
+        fields.decimal("writes_share", Some(plan.writes));
+        fields.number("tags", plan.places as u64);
+        fields.maybe("value_bytes", line.map(|bytes| bytes as u64));
+        for (at, key) in ["unit", "address", "registers"].into_iter().enumerate() {
+            fields.maybe(key, modbus.map(|of: [u16; 3]| of[at].into()));
+        }
+        fields.number("subscribers", plan.subscribers as u64);
+        fields.decimal("warm_up_s", Some(plan.warm_up.as_secs_f64()));
+        fields.decimal("planned_s", Some(plan.duration.as_secs_f64()));
+        fields.number("seed", plan.seed);
+    }
+
+    fn put_figures(&self, fields: &mut Fields) {
+        let (counts, span) = (&self.run.counts, self.span());
+        fields.decimal("duration_s", Some(span.as_secs_f64()));
+        for Row { what, count, took } in [self.requests(), self.reads(), self.writes(), self.updates()] {
+            let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = took;
+            fields.number(what, count);
+            for (figure, number) in [
+                ("per_s", per_second(count, span)),
+                ("p50_us", p50_us),
+                ("p90_us", p90_us),
+                ("p99_us", p99_us),
+                ("p999_us", p999_us),
+                ("max_us", max_us),
+            ] {
+                fields.number(&format!("{what}_{figure}"), number);
+            }
+        }
+        let lateness = self.run.lateness.percentiles();
+        for (key, number) in [
+            ("conflated", self.conflated()),
+            ("errors", self.errors()),
+            ("refused", counts.refused.value()),
+            ("wrong", counts.wrong.value()),
+            ("unanswered", counts.unanswered.value()),
+            ("lost_connections", counts.lost.value()),
+            ("queued", counts.queued.value()),
+            ("unsent", counts.unsent.value()),
+            ("late_p99_us", lateness.p99_us),
+            ("late_max_us", lateness.max_us),
+        ] {
+            fields.number(key, number);
+        }
+    }
+
+    fn put_processes(&self, fields: &mut Fields) {
+        let client = self.client();
+        fields.decimal("client_cpu_share", Some(client.used));
+        fields.decimal("client_waited_share", Some(client.waited));
+        fields.flag("client_was_bottleneck", client.was_bottleneck());
+        let server = self.server();
+        let used = server.as_ref().map(|server| [server.user + server.system, server.user, server.system]);
+        let kinds = ["cpu", "user", "system"];
+        for (at, kind) in kinds.into_iter().enumerate() {
+            let per_request = used.map(|used| self.per_answer(used[at]));
+            fields.decimal(&format!("server_{kind}_us_per_request"), per_request);
+        }
+        fields.decimal("server_cpu_share", used.map(|used| used[0].as_secs_f64() / self.marked_seconds()));
+        let server = server.as_ref();
+        fields.maybe("server_rss_before_bytes", server.map(|server| server.resident_before));
+        fields.maybe("server_rss_after_bytes", server.map(|server| server.resident_after));
+    }
+
+    /// From the first mark to the last.
+    fn marked_seconds(&self) -> f64 {
+        (self.last.at - self.first.at).as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }
 
@@ -192,8 +249,8 @@ impl Client {
             ))
         } else if self.waited >= CROWDED_SHARE {
             Some(format!(
-                "the client waited for a processor for {waits:.0} % of the time, which others had; that is in \
-                 all times"
+                "the client waited for a processor for {waits:.0} % of the time, which others had; that is \
+                 in all the times"
             ))
         } else {
             None
@@ -204,21 +261,6 @@ impl Client {
 impl Row {
     fn of(what: &'static str, count: u64, latency: &Latency) -> Row {
         Row { what, count, took: latency.percentiles() }
-    }
-
-    fn fields(&self, span: Duration) -> [(String, String); 7] {
-        let Row { what, count, took } = self;
-        let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = took;
-        let field = |name: &str, figure: u64| (format!("{what}{name}"), figure.to_string());
-        [
-            field("", *count),
-            field("_per_s", per_second(*count, span)),
-            field("_p50_us", *p50_us),
-            field("_p90_us", *p90_us),
-            field("_p99_us", *p99_us),
-            field("_p999_us", *p999_us),
-            field("_max_us", *max_us),
-        ]
     }
 }
 
@@ -242,58 +284,16 @@ impl Outcome for Summary<'_> {
     }
 
     fn json(&self) -> String {
-        let (counts, span) = (&self.run.counts, self.span());
-        let mut fields: Vec<(String, String)> = vec![
-            ("version".to_owned(), text(env!("CARGO_PKG_VERSION"))),
-            ("url".to_owned(), text(&self.plan().url)),
-        ];
-        fields.extend(self.parameters().into_iter().map(|(key, value)| (key.to_owned(), value)));
-        fields.push(("duration_s".to_owned(), format!("{:.3}", span.as_secs_f64())));
-        for row in [self.requests(), self.reads(), self.writes(), self.updates()] {
-            fields.extend(row.fields(span));
-        }
-        let lateness = self.run.lateness.percentiles();
-        let numbers = [
-            ("conflated", self.conflated()),
-            ("errors", self.errors()),
-            ("refused", counts.refused.value()),
-            ("wrong", counts.wrong.value()),
-            ("unanswered", counts.unanswered.value()),
-            ("lost_connections", counts.lost.value()),
-            ("queued", counts.queued.value()),
-            ("unsent", counts.unsent.value()),
-            ("late_p99_us", lateness.p99_us),
-            ("late_max_us", lateness.max_us),
-        ];
-        fields.extend(numbers.map(|(key, number)| (key.to_owned(), number.to_string())));
-        let client = self.client();
-        let mut shares = vec![
-            ("client_cpu_share", format!("{:.3}", client.used)),
-            ("client_waited_share", format!("{:.3}", client.waited)),
-            ("client_was_bottleneck", client.was_bottleneck().to_string()),
-        ];
-        let server = self.server();
-        let figure = |of: &dyn Fn(&Server) -> String| server.as_ref().map_or("null".to_owned(), of);
-        let elapsed = (self.last.at - self.first.at).as_secs_f64().max(f64::MIN_POSITIVE);
-        let us = |span: Duration| format!("{:.3}", self.per_answer(span));
-        shares.extend([
-            ("server_cpu_us_per_request", figure(&|server| us(server.user + server.system))),
-            ("server_user_us_per_request", figure(&|server| us(server.user))),
-            ("server_system_us_per_request", figure(&|server| us(server.system))),
-            (
-                "server_cpu_share",
-                figure(&|server| format!("{:.3}", (server.user + server.system).as_secs_f64() / elapsed)),
-            ),
-            ("server_rss_before_bytes", figure(&|server| server.resident_before.to_string())),
-            ("server_rss_after_bytes", figure(&|server| server.resident_after.to_string())),
-            ("interrupted", self.interrupted.to_string()),
-            ("notes", texts(&self.notes())),
-            ("complaints", texts(&self.complaints())),
-        ]);
-        fields.extend(shares.into_iter().map(|(key, value)| (key.to_owned(), value)));
-        let fields: Vec<(&str, String)> =
-            fields.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
-        object(&fields)
+        let mut fields = Fields::default();
+        fields.text("version", env!("CARGO_PKG_VERSION"));
+        fields.text("url", &self.plan().url);
+        self.put_parameters(&mut fields);
+        self.put_figures(&mut fields);
+        self.put_processes(&mut fields);
+        fields.flag("interrupted", self.interrupted);
+        fields.texts("notes", &self.notes());
+        fields.texts("complaints", &self.complaints());
+        fields.finish()
     }
 }
 
@@ -310,13 +310,13 @@ impl fmt::Display for Summary<'_> {
         match &plan.speech {
             Speech::Line { value_bytes: None, .. } => writeln!(f, "tags")?,
             Speech::Line { value_bytes: Some(bytes), .. } => writeln!(f, "tags of {bytes} bytes")?,
-            Speech::Modbus { registers, .. } => writeln!(f, "block(s) of {registers} registers")?,
+            Speech::Modbus { registers, .. } => writeln!(f, "× {registers} registers")?,
         }
-        writeln!(
-            f,
-            "\n{:<9}{:>11}{:>11}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            "ms", "count", "a second", "p50", "p90", "p99", "p99.9", "max"
-        )?;
+        write!(f, "\n{:9}{:>11}{:>11}", "", "count", "a second")?;
+        ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms"]
+            .iter()
+            .try_for_each(|head| write!(f, "{head:>10}"))?;
+        writeln!(f)?;
         let mut rows = vec![self.requests()];
         if counts.reads.value() > 0 && counts.writes.value() > 0 {
             rows.extend([self.reads(), self.writes()]);
@@ -333,8 +333,8 @@ impl fmt::Display for Summary<'_> {
         }
         writeln!(f)?;
         if plan.subscribers > 0 {
-            let (subscribers, conflated) = (plan.subscribers, self.conflated());
-            writeln!(f, "conflated {conflated} writes, of which {subscribers} subscribers saw a newer one")?;
+            let conflated = self.conflated();
+            writeln!(f, "conflated {conflated} updates: whoever subscribed was told a newer value instead")?;
         }
         if plan.pace.is_some() {
             let Percentiles { p99_us, max_us, .. } = self.run.lateness.percentiles();
@@ -349,12 +349,12 @@ impl fmt::Display for Summary<'_> {
         writeln!(f, "errors    {}", self.errors())?;
         if let Some(Server { user, system, resident_before, resident_after }) = self.server() {
             let [user_us, system_us] = [user, system].map(|span| self.per_answer(span));
-            let share = (user + system).as_secs_f64() / (self.last.at - self.first.at).as_secs_f64() * 100.0;
+            let share = (user + system).as_secs_f64() / self.marked_seconds() * 100.0;
             let [before, after] = [resident_before, resident_after].map(|bytes| bytes as f64 / 1_048_576.0);
             writeln!(
                 f,
-                "server    {:.2} µs of CPU a request (user {user_us:.2}, system {system_us:.2}), {share:.0} % \
-                 of a core; {before:.1} MiB before, {after:.1} MiB after",
+                "server    {:.2} µs of CPU a request (user {user_us:.2}, system {system_us:.2}), \
+                 {share:.0} % of a core; {before:.1} MiB before, {after:.1} MiB after",
                 user_us + system_us
             )?;
         }

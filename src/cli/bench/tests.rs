@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::line::Line;
-use super::modbus::Modbus;
 use super::plan::{Pace, Plan, Speech};
 use super::requester::Requester;
 use super::run::Run;
 use super::subscriber::{Subscriber, Watch};
 use crate::base::time::Tick;
+use crate::cli::load::endpoint;
 use crate::engine::ConnKey;
 use crate::engine::rig::Rig;
 
@@ -26,18 +25,10 @@ impl Bench {
     /// One connection, before anything was answered.
     fn connect(plan: Plan) -> Bench {
         let run = Arc::new(Run::new(plan));
-        let session: Box<dyn crate::engine::Session> = match &run.plan.speech {
-            Speech::Line { root, value_bytes } => {
-                Box::new(Requester::new(Arc::clone(&run), Line::new(root, *value_bytes), 0))
-            }
-            Speech::Modbus { unit, address, registers } => {
-                let modbus = Modbus::new(Arc::clone(&run), *unit, *address, *registers);
-                Box::new(Requester::new(Arc::clone(&run), modbus, 0))
-            }
-        };
+        let session = Box::new(Requester::new(Arc::clone(&run), 0));
         let mut rig = Rig::new("line");
         rig.advance(MS);
-        rig.engine.dial_at(Tick::default(), crate::cli::load::endpoint(run.plan.server, 0), session);
+        rig.engine.dial_at(Tick::default(), endpoint(run.plan.server, 0), session);
         rig.settle();
         let server = rig.answer_dial();
         rig.settle();
@@ -203,7 +194,7 @@ fn subscribers_hold_updates_against_what_was_sent() {
     let mut rig = Rig::new("line");
     rig.advance(MS);
     let subscriber = Subscriber::new(Arc::clone(&run), Arc::clone(&watch), "bench");
-    rig.engine.dial_at(Tick::default(), crate::cli::load::endpoint(run.plan.server, 0), Box::new(subscriber));
+    rig.engine.dial_at(Tick::default(), endpoint(run.plan.server, 0), Box::new(subscriber));
     rig.settle();
     let server = rig.answer_dial();
     rig.settle();

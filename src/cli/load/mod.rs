@@ -80,7 +80,7 @@ pub(super) fn serving_engine(now: Now, listeners: Vec<Listener>, max_connections
 pub(super) fn run(
     engine: Engine,
     clock: Clock,
-    conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
+    conduct: &mut dyn FnMut(&mut Engine, Now, bool) -> Course,
 ) -> io::Result<()> {
     Reactor::new(engine, clock, Vec::new(), CLOSE_WITHIN)?.with_fine_deadlines()?.conduct(conduct)
 }
@@ -91,7 +91,7 @@ pub(super) fn serve(
     engine: Engine,
     clock: Clock,
     sockets: Vec<BoundSocket>,
-    conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
+    conduct: &mut dyn FnMut(&mut Engine, Now, bool) -> Course,
 ) -> io::Result<()> {
     Reactor::new(engine, clock, sockets, CLOSE_WITHIN)?.conduct(conduct)
 }

@@ -1,6 +1,5 @@
 //! What processes use of the machine: processor time and memory, as `/proc` says.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -74,19 +73,17 @@ impl Family {
 
     /// Find the children that came since. It looks at all processes: not in the middle of a measurement.
     pub(in crate::cli) fn look(&mut self) -> io::Result<()> {
-        let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut parents: Vec<(u32, u32)> = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
             // Others may end meanwhile.
-            if let Some((pid, stat)) = pid.and_then(|pid| Some((pid, stat(pid).ok()?))) {
-                children.entry(stat.parent).or_default().push(pid);
-            }
+            parents.extend(pid.and_then(|pid| Some((pid, stat(pid).ok()?.parent))));
         }
         let mut at = 0;
-        while let Some(parent) = self.members.get(at) {
-            for child in children.remove(parent).unwrap_or_default() {
-                if !self.members.contains(&child) {
-                    self.members.push(child);
+        while let Some(&member) = self.members.get(at) {
+            for (pid, _) in parents.iter().filter(|(_, parent)| *parent == member) {
+                if !self.members.contains(pid) {
+                    self.members.push(*pid);
                 }
             }
             at += 1;

@@ -292,7 +292,7 @@ impl Simulate {
         let watches = self.dial(&mut engine, &run, now.tick, devices, faulty);
         let progress = Progress::new(Duration::from_secs(self.secs));
         let mut conductor = Conductor::new(Arc::clone(&run), watches, progress);
-        load::run(engine, clock, |engine, now, signalled| conductor.conduct(engine, now, signalled))?;
+        load::run(engine, clock, &mut |engine, now, signalled| conductor.conduct(engine, now, signalled))?;
 
         let interrupted = conductor.interrupted;
         conductor.finish();

@@ -144,7 +144,7 @@ fn play(
     let end = if span.is_zero() { Tick::NEVER } else { now.tick + span };
     let progress = Progress::new(span);
     let mut watch = Watch { plant, progress, begin: now.tick, end, first_request: None, last: now.tick };
-    load::serve(engine, clock, sockets, |engine, now, signalled| watch.conduct(engine, now, signalled))?;
+    load::serve(engine, clock, sockets, &mut |engine, now, signalled| watch.conduct(engine, now, signalled))?;
     Ok(watch.finish())
 }
 
