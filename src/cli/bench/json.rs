@@ -164,8 +164,8 @@ mod tests {
 
     #[test]
     fn objects() {
-        let text = r#" { "a": 1.5, "b":"x \"y\"\u00b5\n", "c":null, "d":true,"e":[ "p", "q" ],"f":[],"g":-2e3 }
-            "#;
+        let text = r#" { "a": 1.5, "b":"x \"y\"\u00b5\n", "c":null, "d":true,
+            "e":[ "p", "q" ],"f":[],"g":-2e3 } "#;
         let texts = |all: &[&str]| Json::Texts(all.iter().map(|text| (*text).into()).collect());
         let expected = [
             ("a", Json::Number(1.5)),
@@ -184,9 +184,9 @@ mod tests {
     fn what_is_no_object() {
         #[rustfmt::skip]
         let table = [
-            "", "[]", "{", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":NaN}"#, r#"{"a":1 2}"#, r#"{"a":1} x"#, r#"{"a":"x"#,
-            r#"{"a":"\ud8"}"#, r#"{"a":"\ud800"}"#, r#"{"a":"\x"}"#, r#"{"a":[1]}"#, r#"{"a":1,}"#, r#"{a:1}"#,
-            "{\"a\":\"\\u00\u{b5}\u{b5}\"}",
+            "", "[]", "{", r#"{"a"}"#, r#"{"a":}"#, r#"{"a":NaN}"#, r#"{"a":1 2}"#, r#"{"a":1} x"#,
+            r#"{"a":"x"#, r#"{"a":"\ud8"}"#, r#"{"a":"\ud800"}"#, r#"{"a":"\x"}"#, r#"{"a":[1]}"#,
+            r#"{"a":1,}"#, r#"{a:1}"#, "{\"a\":\"\\u00\u{b5}\u{b5}\"}",
         ];
         for text in table {
             assert_eq!(parse_object(text), None, "{text}");
