@@ -137,7 +137,12 @@ impl Conductor {
         let wanted = self.run.plan.connections + self.run.plan.subscribers;
         let ready = counts.ready.value() as usize;
         if self.run.faults.count() > 0 {
-            self.fail(format!("the run could not begin: {}", self.run.faults.lines().join("; ")));
+            let faults = self.run.faults.lines().join("; ");
+            let hint = match counts.lost.value() {
+                0 => String::new(),
+                _ => format!("; does the server allow {wanted} connections (max_connections)?"),
+            };
+            self.fail(format!("the run could not begin: {faults}{hint}"));
         } else if ready == wanted {
             if let Some(family) = &mut self.server {
                 // Whom it made for our connections; that it is there is found out by its usage.

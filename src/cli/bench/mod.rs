@@ -76,9 +76,9 @@ const DEFAULT_REGISTERS: u64 = 10;
 is asked less. With --rate the loop is open: requests are due evenly, whatever is answered, and their times \
 count from when they were due, so that waiting for a turn is in them.",
     note = "Tags are <name>/0, <name>/1 and so on; they stay on the server until it is restarted. Each \
-answer is checked: that it fits its request, and that a value read was written, the newest where connections share \
-no tags (--tags not below --connections). Modbus: nothing is written unless --writes says so; then holding \
-registers from --address on are overwritten.",
+answer is checked: that it fits its request, and that a value read was written, the newest where \
+connections share no tags (--tags not below --connections). Modbus: nothing is written unless --writes \
+says so; then holding registers from --address on are overwritten.",
     note = "--json prints one object: the options; requests, requests_per_s, requests_p50_us, _p90_us, \
 _p99_us, _p999_us, _max_us, the same of reads, writes and updates; conflated; errors, and of them refused, \
 wrong, unanswered; lost_connections; queued, unsent, late_p99_us, late_max_us (--rate); client_cpu_share, \
