@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+use crate::engine::Protocol;
 use crate::protocols::line;
 
 /// Where a server listens that says nothing else.
@@ -25,13 +26,29 @@ impl Default for Address {
 impl Address {
     /// `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`, also as the URL that `lumina serve` prints.
     pub(super) fn parse(text: &str) -> Result<Address, String> {
+        Address::parse_any(text, &[&line::PROTOCOL]).map(|(_, address)| address)
+    }
+
+    /// The same in one of some protocols, of which the first is meant where none is named.
+    pub(super) fn parse_any<'a>(
+        text: &str,
+        protocols: &[&'a Protocol],
+    ) -> Result<(&'a Protocol, Address), String> {
         let wrong = |why: &str| {
             Err(format!("'{text}' is not an address: {why}; write HOST:PORT, such as 127.0.0.1:5000"))
         };
-        let rest = match text.split_once("://") {
-            None => text,
-            Some((scheme, rest)) if scheme == line::PROTOCOL.scheme => rest,
-            Some((scheme, _)) => return wrong(&format!("only line:// is spoken here, not {scheme}://")),
+        let (protocol, rest) = match text.split_once("://") {
+            None => (protocols[0], text),
+            Some((scheme, rest)) => match protocols.iter().find(|known| known.scheme == scheme) {
+                Some(protocol) => (*protocol, rest),
+                None => {
+                    let known: Vec<_> =
+                        protocols.iter().map(|known| format!("{}://", known.scheme)).collect();
+                    let verb = if known.len() == 1 { "is" } else { "are" };
+                    let known = known.join(" and ");
+                    return wrong(&format!("only {known} {verb} spoken here, not {scheme}://"));
+                }
+            },
         };
         let (host, port) = if rest.parse::<Ipv6Addr>().is_ok() {
             (rest, None)
@@ -51,8 +68,8 @@ impl Address {
             return wrong("it has no host");
         }
         match port.map(str::parse) {
-            None => Ok(Address { host: host.to_owned(), ..Address::default() }),
-            Some(Ok(port)) if port > 0 => Ok(Address { host: host.to_owned(), port }),
+            None => Ok((protocol, Address { host: host.to_owned(), port: protocol.default_port })),
+            Some(Ok(port)) if port > 0 => Ok((protocol, Address { host: host.to_owned(), port })),
             Some(_) => wrong("the port is a number from 1 to 65535"),
         }
     }

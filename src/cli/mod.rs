@@ -1,6 +1,7 @@
 //! The command line: arguments to subcommand to exit code.
 
 mod address;
+mod bench;
 mod check;
 mod client;
 mod devices;
@@ -47,6 +48,7 @@ enum Command {
     Devices(devices::Devices),
     Trace(trace::Trace),
     Simulate(Box<simulate::Simulate>),
+    Bench(Box<bench::Bench>),
 }
 
 /// Run the command line, the program's name first.
@@ -62,6 +64,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
         Ok(Arguments { command: Some(Command::Devices(devices)), .. }) => devices.run(),
         Ok(Arguments { command: Some(Command::Trace(trace)), .. }) => trace.run(),
         Ok(Arguments { command: Some(Command::Simulate(simulate)), .. }) => simulate.run(),
+        Ok(Arguments { command: Some(Command::Bench(bench)), .. }) => bench.run(),
         Ok(Arguments { command: None, .. }) => {
             say_error(format_args!(
                 "lumina: which command? 'lumina serve' runs the server; 'lumina --help' lists them all"

@@ -11,6 +11,7 @@ mod server;
 mod slave;
 mod terminal;
 
+mod bench_command;
 mod client_command;
 mod client_prompt;
 mod config;

@@ -1,6 +1,6 @@
 //! How long answers took, from when their requests were due.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -18,6 +18,7 @@ pub(in crate::cli) struct Latency(Mutex<Histogram<u64>>);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Percentiles {
     pub(in crate::cli) p50_us: u64,
+    pub(in crate::cli) p90_us: u64,
     pub(in crate::cli) p99_us: u64,
     pub(in crate::cli) p999_us: u64,
     pub(in crate::cli) max_us: u64,
@@ -33,16 +34,31 @@ impl Default for Latency {
 impl Latency {
     pub(in crate::cli) fn note(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(micros);
+        self.histogram().saturating_record(micros);
     }
 
     pub(in crate::cli) fn percentiles(&self) -> Percentiles {
-        let histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Latency::percentiles_of(&self.histogram())
+    }
+
+    /// Those of both together.
+    pub(in crate::cli) fn percentiles_with(&self, other: &Latency) -> Percentiles {
+        let mut both = self.histogram().clone();
+        both.add(&*other.histogram()).expect("all histograms have the same bounds");
+        Latency::percentiles_of(&both)
+    }
+
+    fn histogram(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn percentiles_of(histogram: &Histogram<u64>) -> Percentiles {
         if histogram.is_empty() {
             return Percentiles::default();
         }
         Percentiles {
             p50_us: histogram.value_at_quantile(0.5),
+            p90_us: histogram.value_at_quantile(0.9),
             p99_us: histogram.value_at_quantile(0.99),
             p999_us: histogram.value_at_quantile(0.999),
             max_us: histogram.max(),
@@ -59,7 +75,28 @@ mod tests {
         let latency = Latency::default();
         assert_eq!(latency.percentiles(), Percentiles::default());
         (1..=1_000).for_each(|micros| latency.note(Duration::from_micros(micros)));
-        let Percentiles { p50_us, p99_us, p999_us, max_us } = latency.percentiles();
-        assert_eq!((p50_us, p99_us, p999_us, max_us), (500, 990, 999, 1_000));
+        let expected = Percentiles { p50_us: 500, p90_us: 900, p99_us: 990, p999_us: 999, max_us: 1_000 };
+        assert_eq!(latency.percentiles(), expected);
+        let other = Latency::default();
+        (1_001..=2_000).for_each(|micros| other.note(Duration::from_micros(micros)));
+        let expected =
+            Percentiles { p50_us: 1_000, p90_us: 1_800, p99_us: 1_980, p999_us: 1_998, max_us: 2_000 };
+        assert_eq!(latency.percentiles_with(&other), expected);
+    }
+
+    /// Whatever the size, to a thousandth; and what is too long counts as the longest.
+    #[test]
+    fn percentiles_are_exact_to_a_thousandth() {
+        for micros in [1, 999, 12_345, 7_654_321, LONGEST_US] {
+            let latency = Latency::default();
+            latency.note(Duration::from_micros(micros));
+            let Percentiles { p50_us, max_us, .. } = latency.percentiles();
+            for figure in [p50_us, max_us] {
+                assert!(figure >= micros && figure - micros <= micros / 1_000, "{figure} for {micros}");
+            }
+        }
+        let latency = Latency::default();
+        latency.note(Duration::MAX);
+        assert!(latency.percentiles().max_us >= LONGEST_US);
     }
 }

@@ -1,7 +1,12 @@
 //! What load is made with, whatever its kind: an engine whose peers are servers under load, the reactor that
 //! runs it, and what its sessions measure and read with.
 
+mod faults;
+mod figures;
 mod latency;
+mod options;
+mod process;
+mod progress;
 mod reach;
 mod replies;
 
@@ -15,9 +20,14 @@ use crate::engine::{Endpoint, Engine, Listener, Settings, Shared, Transport};
 use crate::reactor::{BoundSocket, Clock, Course, Reactor};
 use crate::tags::{TagSettings, Tags};
 
+pub(super) use faults::{Faults, say_end};
+pub(super) use figures::{LATE_US, Outcome, object, per_second, tell, text, texts};
 pub(super) use latency::{Latency, Percentiles};
-pub(super) use reach::reach;
-pub(super) use replies::{Lines, Reply, Told};
+pub(super) use options::{make_room, number, one_of, root, share, span};
+pub(super) use process::{Family, OwnTime, Usage, processor_time};
+pub(super) use progress::Progress;
+pub(super) use reach::{find, reach};
+pub(super) use replies::{Lines, Reply, Sample, Told};
 
 /// What all connections' buffers may hold: far more than load that is answered ever needs.
 const BUFFER_MEMORY_BYTES: usize = 256 * 1024 * 1024;
@@ -70,7 +80,7 @@ pub(super) fn serving_engine(now: Now, listeners: Vec<Listener>, max_connections
 pub(super) fn run(
     engine: Engine,
     clock: Clock,
-    conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
+    conduct: &mut dyn FnMut(&mut Engine, Now, bool) -> Course,
 ) -> io::Result<()> {
     Reactor::new(engine, clock, Vec::new(), CLOSE_WITHIN)?.with_fine_deadlines()?.conduct(conduct)
 }
@@ -81,7 +91,7 @@ pub(super) fn serve(
     engine: Engine,
     clock: Clock,
     sockets: Vec<BoundSocket>,
-    conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
+    conduct: &mut dyn FnMut(&mut Engine, Now, bool) -> Course,
 ) -> io::Result<()> {
     Reactor::new(engine, clock, sockets, CLOSE_WITHIN)?.conduct(conduct)
 }

@@ -1,4 +1,4 @@
-//! Before any load: is there a server, and does it speak the line protocol?
+//! Before any load: is there a server, and does it speak our protocol?
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -29,12 +29,17 @@ enum Why {
     OtherProtocol,
 }
 
-/// Find the address at which a server answers.
+/// Find the address at which a server answers in the line protocol.
 pub(in crate::cli) fn reach(server: &Address) -> Result<SocketAddr, Unreachable> {
-    find(server).map_err(|why| Unreachable { server: server.clone(), why })
+    look(server, greet).map_err(|why| Unreachable { server: server.clone(), why })
 }
 
-fn find(server: &Address) -> Result<SocketAddr, Why> {
+/// Find the address at which somebody listens.
+pub(in crate::cli) fn find(server: &Address) -> Result<SocketAddr, Unreachable> {
+    look(server, |_| Ok(())).map_err(|why| Unreachable { server: server.clone(), why })
+}
+
+fn look(server: &Address, greet: impl Fn(&TcpStream) -> Result<(), Why>) -> Result<SocketAddr, Why> {
     let addresses = (server.host.as_str(), server.port).to_socket_addrs().map_err(Why::NoAddress)?;
     let mut why = Why::NoAddress(io::ErrorKind::NotFound.into());
     for address in addresses {
@@ -50,7 +55,7 @@ fn find(server: &Address) -> Result<SocketAddr, Why> {
 fn greet(stream: &TcpStream) -> Result<(), Why> {
     let line = ask(stream).map_err(Why::NoAnswer)?;
     match Reply::parse(line.trim_ascii_end()) {
-        Reply::Ok => Ok(()),
+        Reply::Ok(_) => Ok(()),
         Reply::Err(text) => Err(Why::Refused(text.to_owned())),
         _ if line.is_empty() => Err(Why::NoAnswer(io::ErrorKind::UnexpectedEof.into())),
         _ => Err(Why::OtherProtocol),

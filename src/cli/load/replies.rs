@@ -14,8 +14,8 @@ pub(in crate::cli) struct Lines<'a> {
 /// What a line says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::cli) enum Reply<'a> {
-    /// A final line: done.
-    Ok,
+    /// A final line: done, and what it says besides.
+    Ok(&'a [u8]),
     /// A final line: refused; the code and the text.
     Err(&'a str),
     /// A data line: a tag as it is now.
@@ -33,6 +33,24 @@ pub(in crate::cli) struct Told<'a> {
     /// As it is written.
     pub(in crate::cli) value: &'a str,
     pub(in crate::cli) time: i64,
+}
+
+/// A sample as it is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::cli) struct Sample<'a> {
+    pub(in crate::cli) value: &'a str,
+    pub(in crate::cli) quality: &'a [u8],
+    pub(in crate::cli) time: i64,
+}
+
+impl<'a> Sample<'a> {
+    /// `value quality time`: only the value can hold blanks, so it is what the others leave.
+    pub(in crate::cli) fn parse(fields: &'a [u8]) -> Option<Sample<'a>> {
+        let (rest, time) = split_last(fields)?;
+        let (value, quality) = split_last(rest)?;
+        let time = str::from_utf8(time).ok()?.parse().ok()?;
+        Some(Sample { value: str::from_utf8(value).ok()?, quality, time })
+    }
 }
 
 impl<'a> Lines<'a> {
@@ -56,7 +74,7 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = &self.input[self.at..];
-        let end = rest.iter().position(|&byte| byte == b'\n')?;
+        let end = memchr::memchr(b'\n', rest)?;
         self.at += end + 1;
         let line = &rest[..end];
         Some(line.strip_suffix(b"\r").unwrap_or(line))
@@ -67,7 +85,7 @@ impl<'a> Reply<'a> {
     pub(in crate::cli) fn parse(line: &'a [u8]) -> Reply<'a> {
         let (word, rest) = split_first(line);
         match word {
-            b"OK" => Reply::Ok,
+            b"OK" => Reply::Ok(rest),
             b"ERR" => Reply::Err(str::from_utf8(rest).unwrap_or("not UTF-8")),
             b"VAL" => told(rest).map_or(Reply::Other, Reply::Val),
             b"UPD" => told(rest).map_or(Reply::Other, Reply::Upd),
@@ -76,13 +94,11 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// `tag value quality time`: only the value can hold blanks, so it is what the others leave.
+/// `tag value quality time`
 fn told(fields: &[u8]) -> Option<Told<'_>> {
     let (name, rest) = split_first(fields);
-    let (rest, time) = split_last(rest)?;
-    let (value, _quality) = split_last(rest)?;
-    let time = str::from_utf8(time).ok()?.parse().ok()?;
-    Some(Told { name: str::from_utf8(name).ok()?, value: str::from_utf8(value).ok()?, time })
+    let Sample { value, time, .. } = Sample::parse(rest)?;
+    Some(Told { name: str::from_utf8(name).ok()?, value, time })
 }
 
 fn split_first(line: &[u8]) -> (&[u8], &[u8]) {
@@ -119,8 +135,8 @@ mod tests {
         let told = |name, value: &'static str, time| Told { name, value, time };
         #[rustfmt::skip]
         let table = [
-            ("OK",                             Reply::Ok),
-            ("OK lumina 1",                    Reply::Ok),
+            ("OK",                             Reply::Ok(b"")),
+            ("OK lumina 1",                    Reply::Ok(b"lumina 1")),
             ("ERR limit 100 connections",      Reply::Err("limit 100 connections")),
             ("VAL a/b 81.5 good 7",            Reply::Val(told("a/b", "81.5", 7))),
             ("UPD  a/b\t81.5  good -7 ",       Reply::Upd(told("a/b", "81.5", -7))),

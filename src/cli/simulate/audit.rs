@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::ledger::Seen;
 use super::machine::{fingerprint, parse_tag};
-use super::run::{Run, Verdict, say};
-use crate::cli::load::{Lines, Reply};
+use super::run::{Run, Verdict};
+use crate::cli::load::{Lines, Reply, say_end};
 use crate::engine::{Consumed, Context, End, Flow, Session};
 use crate::tags::value::Input;
 
@@ -49,7 +49,7 @@ impl Session for Audit {
                     }
                     continue;
                 }
-                Reply::Ok => Verdict::Known,
+                Reply::Ok(_) => Verdict::Known,
                 Reply::Err(text) => Verdict::Failed(format!("ERR {text}")),
                 Reply::Upd(_) | Reply::Other => continue,
             };
@@ -62,6 +62,6 @@ impl Session for Audit {
     }
 
     fn on_end(&mut self, _cx: &mut Context<'_>, why: End) {
-        self.settle(Verdict::Failed(say(why)));
+        self.settle(Verdict::Failed(say_end(why)));
     }
 }

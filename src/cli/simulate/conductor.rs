@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::audit::Audit;
-use super::progress::Progress;
 use super::run::{Run, Verdict};
 use super::subscriber::Watch;
 use crate::base::time::{Now, Tick};
+use crate::cli::load::Progress;
 use crate::engine::Engine;
 use crate::reactor::Course;
 
@@ -91,12 +91,12 @@ impl Conductor {
     }
 
     fn show(&mut self, now: Tick) -> Tick {
-        let (Some(progress), Run { counts, schedule, .. }) = (&mut self.progress, &*self.run) else {
+        let (Some(progress), Run { counts, schedule, faults, .. }) = (&mut self.progress, &*self.run) else {
             return Tick::NEVER;
         };
         let confirmed = counts.confirmed.value();
         progress.show(now, now - schedule.begin(), confirmed, |rate| {
-            let (online, errors) = (counts.online.value(), counts.errors.value());
+            let (online, errors) = (counts.online.value(), faults.count());
             format!("{online} devices, {rate} values/s, {confirmed} confirmed, {errors} errors")
         })
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::ledger::Seen;
 use super::machine::{Machine, SIGNALS, fingerprint};
-use super::run::{Run, say};
+use super::run::Run;
 use crate::base::random::Random;
 use crate::base::time::Tick;
-use crate::cli::load::{Lines, Reply};
+use crate::cli::load::{Lines, Reply, say_end};
 use crate::engine::{Consumed, Context, End, Flow, Session};
 use crate::tags::value::write_value;
 
@@ -211,7 +211,7 @@ impl Session for Device {
         let mut lines = Lines::of(input);
         while let Some(line) = lines.next() {
             let flow = match Reply::parse(line) {
-                Reply::Ok => self.on_final(cx, None),
+                Reply::Ok(_) => self.on_final(cx, None),
                 Reply::Err(text) => self.on_final(cx, Some(text)),
                 Reply::Val(_) | Reply::Upd(_) | Reply::Other => Flow::Continue,
             };
@@ -257,7 +257,7 @@ impl Session for Device {
         }
         let meant = self.manner != Manner::Stay;
         if !meant {
-            self.run.error(say(why));
+            self.run.error(say_end(why));
         }
         let now = cx.now().tick;
         if self.run.is_over(now) {

@@ -5,11 +5,9 @@ mod audit;
 mod conductor;
 mod device;
 mod faulty;
-mod figures;
 mod ledger;
 mod machine;
 mod modbus;
-mod progress;
 mod run;
 mod schedule;
 mod subscriber;
@@ -25,19 +23,16 @@ use std::time::Duration;
 use argh::FromArgs;
 
 use super::address::Address;
-use super::load;
+use super::load::{self, Progress, number, one_of, root, share, span, tell};
 use super::{Exit, say_error};
-use crate::base::section::parse_duration;
 use crate::base::time::Tick;
 use crate::engine::Engine;
-use crate::reactor::{Clock, raise_descriptor_limit};
-use crate::tags::name::DeviceName;
+use crate::reactor::Clock;
 
 use conductor::Conductor;
 use device::Device;
 use faulty::Faulty;
 use modbus::{SPREADS, Spread};
-use progress::Progress;
 use run::Run;
 use schedule::Schedule;
 use subscriber::{Scope, Subscriber, Watch};
@@ -55,7 +50,6 @@ const INTERVAL_MS: RangeInclusive<u64> = 1..=3_600_000;
 const SECS: RangeInclusive<u64> = 0..=31_536_000;
 const SUBSCRIBERS: RangeInclusive<u64> = 0..=100_000;
 const TAGS: RangeInclusive<u64> = 1..=10_000;
-const LONGEST: Duration = Duration::from_secs(3_600);
 
 const DEFAULT_INTERVAL_MS: u64 = 1_000;
 const DEFAULT_ROOT: &str = "sim";
@@ -267,17 +261,11 @@ impl Simulate {
         let devices = self.devices as usize;
         let faulty = if self.faults { faulty::how_many(devices) } else { 0 };
         let connections = devices + self.subscribers() + faulty + OTHER_CONNECTIONS;
-        let descriptors = raise_descriptor_limit(0);
-        if connections > descriptors.connections {
-            let limit = descriptors.limit;
-            return Err(Trouble::Failed(format!(
-                "{connections} connections do not fit below the limit of {limit} descriptors; raise it with \
-                 'ulimit -n', or start a second process with another --name"
-            )));
-        }
+        load::make_room(connections, "start a second process with another --name")
+            .map_err(Trouble::Failed)?;
         let address = load::reach(&server).map_err(|error| Trouble::Failed(error.to_string()))?;
         let summary = self.play(format!("line://{server}"), address, devices, faulty)?;
-        Ok(figures::tell(&summary, self.json))
+        Ok(tell("simulate", &summary, self.json))
     }
 
     fn subscribers(&self) -> usize {
@@ -304,7 +292,7 @@ impl Simulate {
         let watches = self.dial(&mut engine, &run, now.tick, devices, faulty);
         let progress = Progress::new(Duration::from_secs(self.secs));
         let mut conductor = Conductor::new(Arc::clone(&run), watches, progress);
-        load::run(engine, clock, |engine, now, signalled| conductor.conduct(engine, now, signalled))?;
+        load::run(engine, clock, &mut |engine, now, signalled| conductor.conduct(engine, now, signalled))?;
 
         let interrupted = conductor.interrupted;
         conductor.finish();
@@ -366,41 +354,4 @@ fn protocol(text: &str) -> Result<Protocol, String> {
 
 fn spread(text: &str) -> Result<Spread, String> {
     one_of(text, &SPREADS)
-}
-
-fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    let found = words.iter().find(|(word, _)| *word == text).map(|(_, meant)| *meant);
-    found.ok_or_else(|| {
-        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        format!("'{text}' is not possible, expected one of {}", words.join(", "))
-    })
-}
-
-fn span(text: &str) -> Result<Duration, String> {
-    let span = parse_duration(text)?;
-    if span <= LONGEST { Ok(span) } else { Err(format!("'{text}' is too long, expected 1h at most")) }
-}
-
-fn number(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| {
-        format!("'{text}' is not possible, expected a number from {} to {}", range.start(), range.end())
-    })
-}
-
-/// `1%` or `0.01`
-fn share(text: &str) -> Result<f64, String> {
-    let (digits, whole) = text.strip_suffix('%').map_or((text, 1.0), |digits| (digits, 100.0));
-    let share = digits.parse::<f64>().ok().map(|share| share / whole);
-    share
-        .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| format!("'{text}' is not a share, expected one such as 1% or 0.01"))
-}
-
-fn root(text: &str) -> Result<String, String> {
-    match DeviceName::parse(text) {
-        Ok(name) if !text.starts_with('$') => Ok(name.as_str().to_owned()),
-        Ok(_) => Err("names that begin with $ are the server's own".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -2,7 +2,6 @@
 //! compiler, and none is held across a call into another session.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,12 +10,10 @@ use super::ledger::Ledger;
 use super::schedule::Schedule;
 use crate::base::random::Random;
 use crate::base::time::Tick;
-use crate::cli::load::{self, Latency};
-use crate::engine::{End, Endpoint};
+use crate::cli::load::{self, Faults, Latency};
+use crate::engine::Endpoint;
 use crate::metrics::Counter;
 
-/// Different errors that are remembered with their text.
-const ERRORS_KEPT: usize = 8;
 /// Waiting before the second attempt to connect; twice as long before each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
@@ -35,7 +32,7 @@ pub(super) struct Run {
     pub(super) latency: Latency,
     /// How late reports were sent though the server was not behind, which is for us to answer for.
     pub(super) lateness: Latency,
-    errors: Mutex<Vec<(String, u64)>>,
+    pub(super) faults: Faults,
     ledger: Mutex<Ledger>,
     verdict: Mutex<Verdict>,
 }
@@ -57,7 +54,6 @@ pub(super) struct Counts {
     pub(super) in_flight: Counter,
     /// Reports that were due and not sent: the device was away, or the server far behind.
     pub(super) missed: Counter,
-    pub(super) errors: Counter,
     /// Updates that subscribers saw.
     pub(super) updates: Counter,
     /// What faulty peers did.
@@ -92,7 +88,7 @@ impl Run {
             counts: Counts::default(),
             latency: Latency::default(),
             lateness: Latency::default(),
-            errors: Mutex::default(),
+            faults: Faults::default(),
             ledger: Mutex::new(Ledger::new(devices)),
             verdict: Mutex::new(Verdict::Asking),
         }
@@ -118,19 +114,7 @@ impl Run {
 
     /// Something is wrong with the server, or with us.
     pub(super) fn error(&self, what: impl fmt::Display) {
-        self.counts.errors.add(1);
-        let what = what.to_string();
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, count)) = errors.iter_mut().find(|(known, _)| *known == what) {
-            *count += 1;
-        } else if errors.len() < ERRORS_KEPT {
-            errors.push((what, 1));
-        }
-    }
-
-    /// The first different errors, each with how often it came.
-    pub(super) fn errors(&self) -> Vec<(String, u64)> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.faults.note(what);
     }
 
     /// How long to wait before an attempt to connect, so that all together do not overrun a server that came
@@ -138,16 +122,5 @@ impl Run {
     pub(super) fn backoff(&self, random: &mut Random, attempts: u32) -> Duration {
         let backoff = BACKOFF.saturating_mul(1 << attempts.min(16)).min(LONGEST_BACKOFF);
         backoff / 2 + random.part_of(backoff.max(self.ramp))
-    }
-}
-
-/// Why a connection ended that should not have, seen from our side.
-pub(super) fn say(why: End) -> String {
-    match why {
-        End::PeerClosed => "the server closed a connection".to_owned(),
-        End::NotConnected(kind) => format!("a connection could not be made: {kind}"),
-        End::Broken(ErrorKind::ConnectionReset) => "the server reset a connection".to_owned(),
-        End::Slow => "the server took nothing for 30 s".to_owned(),
-        why => format!("a connection ended: {why}"),
     }
 }

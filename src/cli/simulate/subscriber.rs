@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ledger::{Ledger, Seen};
 use super::machine::{SIGNALS, STATE, TEMPERATURE, fingerprint, parse_tag};
-use super::run::{Run, say};
+use super::run::Run;
 use crate::base::random::Random;
-use crate::cli::load::{Lines, Reply, Told};
+use crate::cli::load::{Lines, Reply, Told, say_end};
 use crate::engine::{Consumed, Context, End, Flow, Session};
 use crate::tags::value::Input;
 
@@ -167,7 +167,7 @@ impl Session for Subscriber {
                     self.run.error(format_args!("ERR {text}"));
                     continue;
                 }
-                Reply::Ok => {
+                Reply::Ok(_) => {
                     self.attempts = 0;
                     continue;
                 }
@@ -189,7 +189,7 @@ impl Session for Subscriber {
         if why == End::Shutdown {
             return;
         }
-        self.run.error(say(why));
+        self.run.error(say_end(why));
         let now = cx.now().tick;
         if self.run.is_over(now) {
             return;

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::figures::{LATE_US, Outcome, object, per_second, text, texts};
 use super::run::{Run, Verdict};
-use crate::cli::load::Percentiles;
+use crate::cli::load::{LATE_US, Outcome, Percentiles, object, per_second, text, texts};
 
 /// The figures of a run that is over. What they mean is said where they are counted.
 pub(super) struct Summary {
@@ -21,7 +20,7 @@ pub(super) struct Summary {
     lost: u64,
     verdict: Verdict,
     errors: u64,
-    what: Vec<(String, u64)>,
+    what: Vec<String>,
     subscribers: usize,
     updates: u64,
     faults: u64,
@@ -53,8 +52,8 @@ impl Summary {
             missed: counts.missed.value(),
             lost: ledger.lost(),
             verdict: run.verdict().clone(),
-            errors: counts.errors.value(),
-            what: run.errors(),
+            errors: run.faults.count(),
+            what: run.faults.lines(),
             subscribers,
             updates: counts.updates.value(),
             faults: counts.faults.value(),
@@ -88,16 +87,12 @@ impl Outcome for Summary {
         if self.connected < self.devices && !self.interrupted {
             complaints.push(format!("{} of {} devices connected", self.connected, self.devices));
         }
-        complaints.extend(self.what.iter().map(|(what, count)| format!("{count} × {what}")));
-        let others = self.errors - self.what.iter().map(|(_, count)| count).sum::<u64>();
-        if others > 0 {
-            complaints.push(format!("{others} other errors"));
-        }
+        complaints.extend_from_slice(&self.what);
         complaints
     }
 
     fn json(&self) -> String {
-        let Percentiles { p50_us, p99_us, p999_us, max_us } = self.latency;
+        let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = self.latency;
         let fields: [(&str, String); 24] = [
             ("url", text(&self.url)),
             ("devices", self.devices.to_string()),
@@ -152,7 +147,7 @@ impl fmt::Display for Summary {
         if self.faults > 0 {
             writeln!(f, "faults     {} by faulty peers", self.faults)?;
         }
-        let Percentiles { p50_us, p99_us, p999_us, max_us } = self.latency;
+        let Percentiles { p50_us, p99_us, p999_us, max_us, .. } = self.latency;
         let [p50, p99, p999, max] = [p50_us, p99_us, p999_us, max_us].map(|us| us as f64 / 1_000.0);
         write!(f, "answered   p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {max:.2} ms")?;
         f.write_str(" after a report was due")?;

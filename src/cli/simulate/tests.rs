@@ -8,8 +8,8 @@ use super::ledger::Seen;
 use super::run::Run;
 use super::schedule::Schedule;
 use super::subscriber::{Scope, Subscriber, Watch};
-use super::{root, share};
 use crate::base::time::{Now, Tick, Timestamp};
+use crate::cli::load::{root, share};
 use crate::engine::rig::{RIG_EPOCH_MS, Rig};
 use crate::engine::{ConnKey, End};
 
@@ -46,8 +46,9 @@ impl Bench {
 
     fn counts(&self) -> [u64; 5] {
         let counts = &self.run.counts;
-        [&counts.sent, &counts.confirmed, &counts.unknown, &counts.missed, &counts.errors]
-            .map(|counter| counter.value())
+        let [sent, confirmed, unknown, missed] =
+            [&counts.sent, &counts.confirmed, &counts.unknown, &counts.missed].map(|count| count.value());
+        [sent, confirmed, unknown, missed, self.run.faults.count()]
     }
 }
 
@@ -78,7 +79,7 @@ fn replies_come_in_any_pieces() {
         bench.rig.ask(bench.device, piece);
     }
     assert_eq!(bench.counts(), [sent as u64, 4, 0, 0, 1]);
-    assert_eq!(bench.run.errors(), [("ERR limit 5 tags".to_owned(), 1)]);
+    assert_eq!(bench.run.faults.lines(), ["1 × ERR limit 5 tags"]);
     assert_eq!(bench.run.counts.in_flight.value(), sent as u64 / 5 - 1);
 }
 
@@ -124,7 +125,7 @@ fn what_no_server_says_ends_the_connection() {
         let mut bench = Bench::new(0.0);
         bench.rig.send(bench.device, wrong);
         bench.rig.settle();
-        assert_eq!(bench.run.counts.errors.value(), 1);
+        assert_eq!(bench.run.faults.count(), 1);
         assert!(bench.rig.line(bench.device).finished);
     }
 }
@@ -185,8 +186,8 @@ fn subscribers_see_samples_in_order() {
         assert_eq!(rig.take(key), "SUB sim/+/temperature\n");
         rig.ask(key, "VAL sim/00000/temperature 1.5 good 10\nOK 1\n");
         rig.ask(key, line);
-        let errors: Vec<String> = run.errors().into_iter().map(|(what, _)| what).collect();
-        assert_eq!(errors, expected, "{line}");
+        let expected: Vec<_> = expected.iter().map(|what| format!("1 × {what}")).collect();
+        assert_eq!(run.faults.lines(), expected, "{line}");
         run.ledger().on_found(0, 0, Seen { time: 12, print: 3 });
         assert_eq!(watch.behind(&run.ledger()), 1);
     }

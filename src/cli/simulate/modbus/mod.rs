@@ -20,13 +20,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
-
-use super::figures::tell;
-use super::progress::Progress;
 use super::{Simulate, Trouble};
 use crate::base::time::{Now, Tick};
-use crate::cli::{Exit, load, say_error};
+use crate::cli::load::{self, Progress, tell};
+use crate::cli::{Exit, say_error};
 use crate::config::ListenUrl;
 use crate::engine::{Engine, Listener, Transport};
 use crate::protocols::modbus::server::PROTOCOL;
@@ -76,7 +73,7 @@ pub(super) fn simulate(options: &Simulate) -> Result<Exit, Trouble> {
     let plant = Plant::new(places, options.seed, faults, options.latency(), options.timeout());
     let span = Duration::from_secs(options.secs);
     let summary = play(Arc::new(plant), sockets, most_connections, span)?;
-    Ok(tell(&summary, options.json))
+    Ok(tell("simulate", &summary, options.json))
 }
 
 fn shares(options: &Simulate) -> [f64; FAULTS.len()] {
@@ -147,7 +144,7 @@ fn play(
     let end = if span.is_zero() { Tick::NEVER } else { now.tick + span };
     let progress = Progress::new(span);
     let mut watch = Watch { plant, progress, begin: now.tick, end, first_request: None, last: now.tick };
-    load::serve(engine, clock, sockets, |engine, now, signalled| watch.conduct(engine, now, signalled))?;
+    load::serve(engine, clock, sockets, &mut |engine, now, signalled| watch.conduct(engine, now, signalled))?;
     Ok(watch.finish())
 }
 
@@ -183,7 +180,7 @@ impl Watch {
         self.last = now;
         let requests = self.plant.counts.requests.value();
         if self.first_request.is_none() && requests > 0 {
-            self.first_request = Some((now, processor_time()));
+            self.first_request = Some((now, load::processor_time()));
         }
         if signalled || now >= self.end {
             return Course::Stop;
@@ -202,14 +199,8 @@ impl Watch {
         }
         let served = self.first_request.map_or(Served::default(), |(since, cpu)| Served {
             span: self.last - since,
-            cpu: processor_time().saturating_sub(cpu),
+            cpu: load::processor_time().saturating_sub(cpu),
         });
         Summary::of(&self.plant, self.last - self.begin, served)
     }
-}
-
-/// What this process has used of a processor so far.
-fn processor_time() -> Duration {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(used.tv_sec as u64, used.tv_nsec as u32)
 }

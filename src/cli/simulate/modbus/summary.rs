@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::faults::{FAULTS, Fault};
 use super::plant::Plant;
-use crate::cli::load::Percentiles;
-use crate::cli::simulate::figures::{LATE_US, Outcome, object, per_second, text, texts};
+use crate::cli::load::{LATE_US, Outcome, Percentiles, object, per_second, text, texts};
 
 /// The figures of a run that is over. What they mean is said where they are counted.
 pub(super) struct Summary {

@@ -12,7 +12,7 @@ use crate::base::time::Tick;
 const PERIOD: Duration = Duration::from_millis(200);
 const BAR_CELLS: usize = 24;
 
-pub(super) struct Progress {
+pub(in crate::cli) struct Progress {
     /// That of the run; zero where it has no end.
     span: Duration,
     due: Tick,
@@ -23,14 +23,14 @@ pub(super) struct Progress {
 
 impl Progress {
     /// `None` where nobody would see it.
-    pub(super) fn new(span: Duration) -> Option<Progress> {
+    pub(in crate::cli) fn new(span: Duration) -> Option<Progress> {
         let progress = Progress { span, due: Tick::default(), before: (0, Tick::default()), rate: 0 };
         stderr().is_terminal().then_some(progress)
     }
 
     /// Show `line` of how many a second are added to `count`; so much of the run's span is over. Says when to
     /// show it again.
-    pub(super) fn show(
+    pub(in crate::cli) fn show(
         &mut self,
         now: Tick,
         passed: Duration,
@@ -50,7 +50,7 @@ impl Progress {
         self.due
     }
 
-    pub(super) fn clear(self) {
+    pub(in crate::cli) fn clear(self) {
         draw(format_args!(""));
     }
 }

@@ -1,0 +1,131 @@
+//! What all sessions of a run share. They run in one thread, one after another: the locks are for the
+//! compiler.
+
+use crate::base::time::Tick;
+use crate::cli::load::{Faults, Latency};
+use crate::metrics::Counter;
+
+use super::plan::Plan;
+
+pub(super) struct Run {
+    pub(super) plan: Plan,
+    pub(super) counts: Counts,
+    pub(super) faults: Faults,
+    /// Of requests that read and that write, from when they were due.
+    pub(super) reads: Latency,
+    pub(super) writes: Latency,
+    /// From when a write was due until a subscriber was told.
+    pub(super) updates: Latency,
+    /// How late requests were sent though their connection was free: ours to answer for.
+    pub(super) lateness: Latency,
+    board: Vec<Place>,
+    /// When requests begin, in microseconds; when those begin that are measured; when they end.
+    begin: Counter,
+    measured: Counter,
+    end: Counter,
+}
+
+/// Requests are counted that are measured, unless it says otherwise.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Connections and subscribers that wait for the beginning.
+    pub(super) ready: Counter,
+    /// Answers of any kind, since the start of the program.
+    pub(super) answers: Counter,
+    /// Requests that are not answered yet, measured or not.
+    pub(super) in_flight: Counter,
+    pub(super) reads: Counter,
+    pub(super) writes: Counter,
+    /// Answered by a refusal.
+    pub(super) refused: Counter,
+    /// Answered by what cannot be.
+    pub(super) wrong: Counter,
+    /// Never answered.
+    pub(super) unanswered: Counter,
+    /// Due while as many were in flight on their connection as may be; sent later.
+    pub(super) queued: Counter,
+    /// Due, and never sent.
+    pub(super) unsent: Counter,
+    /// Connections that ended before the run did.
+    pub(super) lost: Counter,
+    pub(super) updates: Counter,
+}
+
+/// A tag or a block of registers: what was written there.
+#[derive(Default)]
+struct Place {
+    /// The newest value that was sent.
+    sent: Counter,
+    /// The newest of those that were confirmed.
+    confirmed: Counter,
+}
+
+impl Run {
+    pub(super) fn new(plan: Plan) -> Run {
+        let run = Run {
+            counts: Counts::default(),
+            faults: Faults::default(),
+            reads: Latency::default(),
+            writes: Latency::default(),
+            updates: Latency::default(),
+            lateness: Latency::default(),
+            board: (0..plan.places).map(|_| Place::default()).collect(),
+            plan,
+            begin: Counter::default(),
+            measured: Counter::default(),
+            end: Counter::default(),
+        };
+        for tick in [&run.begin, &run.measured, &run.end] {
+            tick.set(Tick::NEVER.as_micros());
+        }
+        run
+    }
+
+    /// All are ready: requests go out from that tick on.
+    pub(super) fn begin_at(&self, begin: Tick) {
+        let measured = begin + self.plan.warm_up;
+        self.begin.set(begin.as_micros());
+        self.measured.set(measured.as_micros());
+        self.end.set((measured + self.plan.duration).as_micros());
+    }
+
+    pub(super) fn begin(&self) -> Tick {
+        Tick::from_micros(self.begin.value())
+    }
+
+    /// From when on requests count.
+    pub(super) fn measured(&self) -> Tick {
+        Tick::from_micros(self.measured.value())
+    }
+
+    /// No request is due from then on.
+    pub(super) fn end(&self) -> Tick {
+        Tick::from_micros(self.end.value())
+    }
+
+    pub(super) fn end_now(&self, now: Tick) {
+        self.end.set(self.end.value().min(now.as_micros()));
+    }
+
+    /// Whether what was due then counts.
+    pub(super) fn counts_at(&self, due: Tick) -> bool {
+        (self.measured()..self.end()).contains(&due)
+    }
+
+    pub(super) fn sent(&self, place: usize) -> u64 {
+        self.board[place].sent.value()
+    }
+
+    pub(super) fn on_sent(&self, place: usize, value: u64) {
+        self.board[place].sent.set(value);
+    }
+
+    pub(super) fn confirmed(&self, place: usize) -> u64 {
+        self.board[place].confirmed.value()
+    }
+
+    pub(super) fn on_confirmed(&self, place: usize, value: u64) {
+        let confirmed = &self.board[place].confirmed;
+        confirmed.set(confirmed.value().max(value));
+    }
+}

@@ -1,0 +1,385 @@
+//! What came of a run, for people and for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::cli::load::{LATE_US, Latency, Outcome, Percentiles, per_second};
+
+use super::conductor::{ANSWERS_WITHIN, Conductor, Mark};
+use super::json::Fields;
+use super::plan::{Plan, Speech};
+use super::run::Run;
+
+/// From this share of its core on, the client may not have been able to do more.
+const BUSY_SHARE: f64 = 0.9;
+/// From this share of waiting on, others have its core too often.
+const CROWDED_SHARE: f64 = 0.1;
+/// Less than this share of the rate is a rate that was not reached.
+const REACHED_SHARE: f64 = 0.99;
+
+/// The figures of a run that is over. What they mean is said where they are counted.
+pub(super) struct Summary<'a> {
+    run: &'a Run,
+    first: Mark,
+    last: Mark,
+    resident_before: u64,
+    interrupted: bool,
+}
+
+/// One kind of what was measured.
+struct Row {
+    what: &'static str,
+    count: u64,
+    took: Percentiles,
+}
+
+/// What the client used of its core, and how long it waited for one, as shares of the time.
+struct Client {
+    used: f64,
+    waited: f64,
+}
+
+/// What the server used from the first mark to the last.
+struct Server {
+    user: Duration,
+    system: Duration,
+    resident_before: u64,
+    resident_after: u64,
+}
+
+impl<'a> Summary<'a> {
+    /// Of what the conductor saw; an error if there was nothing to measure.
+    pub(super) fn of(run: &'a Run, conductor: &mut Conductor) -> Result<Summary<'a>, String> {
+        let (first, last) = conductor.finish()?;
+        let Conductor { resident_before, interrupted, .. } = *conductor;
+        Ok(Summary { run, first, last, resident_before, interrupted })
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.run.plan
+    }
+
+    /// What was measured.
+    fn span(&self) -> Duration {
+        self.run.end() - self.run.measured()
+    }
+
+    fn requests(&self) -> Row {
+        let Run { counts, reads, writes, .. } = self.run;
+        let count = counts.reads.value() + counts.writes.value();
+        Row { what: "requests", count, took: reads.percentiles_with(writes) }
+    }
+
+    fn reads(&self) -> Row {
+        Row::of("reads", self.run.counts.reads.value(), &self.run.reads)
+    }
+
+    fn writes(&self) -> Row {
+        Row::of("writes", self.run.counts.writes.value(), &self.run.writes)
+    }
+
+    fn updates(&self) -> Row {
+        Row::of("updates", self.run.counts.updates.value(), &self.run.updates)
+    }
+
+    /// Writes that a subscriber was not told of, as a newer one came before it was.
+    fn conflated(&self) -> u64 {
+        let counts = &self.run.counts;
+        let told_all = counts.writes.value() * self.plan().subscribers as u64;
+        told_all.saturating_sub(counts.updates.value())
+    }
+
+    fn client(&self) -> Client {
+        let span = self.marked_seconds();
+        let (first, last) = (self.first.own, self.last.own);
+        Client {
+            used: last.used.saturating_sub(first.used).as_secs_f64() / span,
+            waited: last.waited.saturating_sub(first.waited).as_secs_f64() / span,
+        }
+    }
+
+    fn server(&self) -> Option<Server> {
+        let (first, last) = (self.first.server?, self.last.server?);
+        Some(Server {
+            user: last.user.saturating_sub(first.user),
+            system: last.system.saturating_sub(first.system),
+            resident_before: self.resident_before,
+            resident_after: last.resident_bytes,
+        })
+    }
+
+    /// Microseconds of something for each answer between the marks.
+    fn per_answer(&self, span: Duration) -> f64 {
+        let answers = self.last.answers - self.first.answers;
+        if answers == 0 { 0.0 } else { span.as_secs_f64() * 1e6 / answers as f64 }
+    }
+
+    fn errors(&self) -> u64 {
+        self.run.faults.count() + self.run.counts.unanswered.value()
+    }
+
+    fn reached(&self) -> u64 {
+        per_second(self.requests().count, self.span())
+    }
+
+    /// What a reader of the figures must know, one line each.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        notes.extend(self.client().note());
+        if let Some(pace) = self.plan().pace {
+            if (self.reached() as f64) < pace.rate as f64 * REACHED_SHARE {
+                let (reached, rate) = (self.reached(), pace.rate);
+                notes.push(format!("the rate was not reached: {reached} of {rate} requests/s were answered"));
+            }
+            let late = self.run.lateness.percentiles().p99_us;
+            if late >= LATE_US {
+                let late = late as f64 / 1_000.0;
+                notes.push(format!(
+                    "requests were sent late, p99 {late:.2} ms: the client had too little of a processor, \
+                     which counts as the server's time"
+                ));
+            }
+        }
+        if self.interrupted {
+            notes.push("ended early, by a signal".to_owned());
+        }
+        notes
+    }
+
+    /// What the figures depend on; equal in runs that can be compared.
+    fn put_parameters(&self, fields: &mut Fields) {
+        let plan = self.plan();
+        let (line, modbus) = match &plan.speech {
+            Speech::Line { value_bytes, .. } => (*value_bytes, None),
+            Speech::Modbus { unit, address, registers } => {
+                (None, Some([(*unit).into(), *address, *registers]))
+            }
+        };
+        fields.text("protocol", plan.speech.as_str());
+        fields.number("connections", plan.connections as u64);
+        fields.number("pipeline", plan.pipeline as u64);
+        fields.maybe("rate", plan.pace.map(|pace| pace.rate));
+        fields.decimal("writes_share", Some(plan.writes));
+        fields.number("tags", plan.places as u64);
+        fields.maybe("value_bytes", line.map(|bytes| bytes as u64));
+        for (at, key) in ["unit", "address", "registers"].into_iter().enumerate() {
+            fields.maybe(key, modbus.map(|of: [u16; 3]| of[at].into()));
+        }
+        fields.number("subscribers", plan.subscribers as u64);
+        fields.decimal("warm_up_s", Some(plan.warm_up.as_secs_f64()));
+        fields.decimal("planned_s", Some(plan.duration.as_secs_f64()));
+        fields.number("seed", plan.seed);
+    }
+
+    fn put_figures(&self, fields: &mut Fields) {
+        let (counts, span) = (&self.run.counts, self.span());
+        fields.decimal("duration_s", Some(span.as_secs_f64()));
+        for Row { what, count, took } in [self.requests(), self.reads(), self.writes(), self.updates()] {
+            let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = took;
+            fields.number(what, count);
+            for (figure, number) in [
+                ("per_s", per_second(count, span)),
+                ("p50_us", p50_us),
+                ("p90_us", p90_us),
+                ("p99_us", p99_us),
+                ("p999_us", p999_us),
+                ("max_us", max_us),
+            ] {
+                fields.number(&format!("{what}_{figure}"), number);
+            }
+        }
+        let lateness = self.run.lateness.percentiles();
+        for (key, number) in [
+            ("conflated", self.conflated()),
+            ("errors", self.errors()),
+            ("refused", counts.refused.value()),
+            ("wrong", counts.wrong.value()),
+            ("unanswered", counts.unanswered.value()),
+            ("lost_connections", counts.lost.value()),
+            ("queued", counts.queued.value()),
+            ("unsent", counts.unsent.value()),
+            ("late_p99_us", lateness.p99_us),
+            ("late_max_us", lateness.max_us),
+        ] {
+            fields.number(key, number);
+        }
+    }
+
+    fn put_processes(&self, fields: &mut Fields) {
+        let client = self.client();
+        fields.decimal("client_cpu_share", Some(client.used));
+        fields.decimal("client_waited_share", Some(client.waited));
+        fields.flag("client_was_bottleneck", client.was_bottleneck());
+        let server = self.server();
+        let used = server.as_ref().map(|server| [server.user + server.system, server.user, server.system]);
+        let kinds = ["cpu", "user", "system"];
+        for (at, kind) in kinds.into_iter().enumerate() {
+            let per_request = used.map(|used| self.per_answer(used[at]));
+            fields.decimal(&format!("server_{kind}_us_per_request"), per_request);
+        }
+        fields.decimal("server_cpu_share", used.map(|used| used[0].as_secs_f64() / self.marked_seconds()));
+        let server = server.as_ref();
+        fields.maybe("server_rss_before_bytes", server.map(|server| server.resident_before));
+        fields.maybe("server_rss_after_bytes", server.map(|server| server.resident_after));
+    }
+
+    /// From the first mark to the last.
+    fn marked_seconds(&self) -> f64 {
+        (self.last.at - self.first.at).as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+impl Client {
+    fn was_bottleneck(&self) -> bool {
+        self.used + self.waited >= BUSY_SHARE
+    }
+
+    /// What it means for the figures, if it does.
+    fn note(&self) -> Option<String> {
+        let [percent, waits] = [self.used, self.waited].map(|share| share * 100.0);
+        if self.used >= BUSY_SHARE {
+            Some(format!(
+                "the client was the bottleneck: it used {percent:.0} % of its core; the server may be faster \
+                 than this. Run several at once, each with another --name, or on another machine"
+            ))
+        } else if self.was_bottleneck() {
+            Some(format!(
+                "the client was the bottleneck: it used {percent:.0} % of a core and waited for one for \
+                 {waits:.0} % of the time, which others had; the server may be faster than this"
+            ))
+        } else if self.waited >= CROWDED_SHARE {
+            Some(format!(
+                "the client waited for a processor for {waits:.0} % of the time, which others had; that is \
+                 in all the times"
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+impl Row {
+    fn of(what: &'static str, count: u64, latency: &Latency) -> Row {
+        Row { what, count, took: latency.percentiles() }
+    }
+}
+
+impl Outcome for Summary<'_> {
+    fn complaints(&self) -> Vec<String> {
+        let mut complaints = self.run.faults.lines();
+        let counts = &self.run.counts;
+        let (lost, unanswered) = (counts.lost.value(), counts.unanswered.value());
+        if lost > 0 {
+            let all = self.plan().connections + self.plan().subscribers;
+            complaints.push(format!("{lost} of {all} connections were lost; the others went on"));
+        }
+        if unanswered > 0 {
+            let seconds = ANSWERS_WITHIN.as_secs();
+            complaints.push(format!(
+                "{unanswered} requests were not answered, up to {seconds} s after the end; in the figures \
+                 they took until then"
+            ));
+        }
+        complaints
+    }
+
+    fn json(&self) -> String {
+        let mut fields = Fields::default();
+        fields.text("version", env!("CARGO_PKG_VERSION"));
+        fields.text("url", &self.plan().url);
+        self.put_parameters(&mut fields);
+        self.put_figures(&mut fields);
+        self.put_processes(&mut fields);
+        fields.flag("interrupted", self.interrupted);
+        fields.texts("notes", &self.notes());
+        fields.texts("complaints", &self.complaints());
+        fields.finish()
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (plan, counts, span) = (self.plan(), &self.run.counts, self.span());
+        let (connections, pipeline, writes) = (plan.connections, plan.pipeline, plan.writes * 100.0);
+        write!(f, "{}, {:.1} s: {connections} connections, ", plan.url, span.as_secs_f64())?;
+        match plan.pace {
+            None => write!(f, "{pipeline} in flight on each")?,
+            Some(pace) => write!(f, "{} requests/s, {pipeline} in flight on each at most", pace.rate)?,
+        }
+        write!(f, ", {writes:.0} % writes, {} ", plan.places)?;
+        match &plan.speech {
+            Speech::Line { value_bytes: None, .. } => writeln!(f, "tags")?,
+            Speech::Line { value_bytes: Some(bytes), .. } => writeln!(f, "tags of {bytes} bytes")?,
+            Speech::Modbus { registers, .. } => writeln!(f, "× {registers} registers")?,
+        }
+        write!(f, "\n{:9}{:>11}{:>11}", "", "count", "a second")?;
+        ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms"]
+            .iter()
+            .try_for_each(|head| write!(f, "{head:>10}"))?;
+        writeln!(f)?;
+        let mut rows = vec![self.requests()];
+        if counts.reads.value() > 0 && counts.writes.value() > 0 {
+            rows.extend([self.reads(), self.writes()]);
+        }
+        if plan.subscribers > 0 {
+            rows.push(self.updates());
+        }
+        for Row { what, count, took } in rows {
+            write!(f, "{what:<9}{count:>11}{:>11}", per_second(count, span))?;
+            for us in [took.p50_us, took.p90_us, took.p99_us, took.p999_us, took.max_us] {
+                write!(f, "{:>10.3}", us as f64 / 1_000.0)?;
+            }
+            writeln!(f)?;
+        }
+        writeln!(f)?;
+        if plan.subscribers > 0 {
+            let conflated = self.conflated();
+            writeln!(f, "conflated {conflated} updates: whoever subscribed was told a newer value instead")?;
+        }
+        if plan.pace.is_some() {
+            let Percentiles { p99_us, max_us, .. } = self.run.lateness.percentiles();
+            let [p99, max] = [p99_us, max_us].map(|us| us as f64 / 1_000.0);
+            writeln!(
+                f,
+                "late      p99 {p99:.3} ms, max {max:.3} ms: sent after they were due, by the client"
+            )?;
+            let (queued, unsent) = (counts.queued.value(), counts.unsent.value());
+            writeln!(f, "queued    {queued} behind others of their connection; {unsent} were never sent")?;
+        }
+        writeln!(f, "errors    {}", self.errors())?;
+        if let Some(Server { user, system, resident_before, resident_after }) = self.server() {
+            let [user_us, system_us] = [user, system].map(|span| self.per_answer(span));
+            let share = (user + system).as_secs_f64() / self.marked_seconds() * 100.0;
+            let [before, after] = [resident_before, resident_after].map(|bytes| bytes as f64 / 1_048_576.0);
+            writeln!(
+                f,
+                "server    {:.2} µs of CPU a request (user {user_us:.2}, system {system_us:.2}), \
+                 {share:.0} % of a core; {before:.1} MiB before, {after:.1} MiB after",
+                user_us + system_us
+            )?;
+        }
+        let Client { used, waited } = self.client();
+        let (used, waited) = (used * 100.0, waited * 100.0);
+        write!(f, "client    {used:.0} % of its core, waited for it {waited:.0} % of the time")?;
+        self.notes().iter().try_for_each(|note| write!(f, "\nnote: {note}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_the_bottleneck_was() {
+        let check = |used, waited, was_bottleneck, part: &str| {
+            let client = Client { used, waited };
+            assert_eq!(client.was_bottleneck(), was_bottleneck, "{used} {waited}");
+            let note = client.note().unwrap_or_default();
+            assert!(note.contains(part) && note.is_empty() == part.is_empty(), "{used} {waited}: {note}");
+        };
+        check(0.5, 0.05, false, "");
+        check(0.98, 0.0, true, "it used 98 % of its core; the server may be faster");
+        check(0.6, 0.35, true, "used 60 % of a core and waited for one for 35 % of the time");
+        check(0.3, 0.2, false, "waited for a processor for 20 % of the time");
+    }
+}

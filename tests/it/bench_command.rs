@@ -1,0 +1,395 @@
+//! `lumina bench`: load on real servers of both protocols, and on servers that are wrong, cut or stall.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal};
+
+use crate::modbus::Master;
+use crate::server::{Folder, Outcome, Server, run, until};
+use crate::slave::{Framing, Request, Slave};
+use crate::terminal::Terminal;
+
+const SHORT: [&str; 4] = ["--duration", "300ms", "--warm-up", "50ms"];
+
+/// A short run, unless the arguments say how long, which prints an object.
+fn json(url: &str, args: &[&str]) -> Outcome {
+    let span = if args.contains(&"--duration") { &[][..] } else { &SHORT[..] };
+    run(&Folder::new(), &[&["bench", "--json", url], span, args].concat())
+}
+
+/// What stands behind a key of the object.
+#[track_caller]
+fn value<'a>(outcome: &'a Outcome, key: &str) -> &'a str {
+    let value = outcome.stdout.split_once(&format!("\"{key}\":")).map(|(_, rest)| rest);
+    let value = value.and_then(|value| value.split([',', '}']).next());
+    value.unwrap_or_else(|| panic!("no {key}: {}{}", outcome.stdout, outcome.stderr))
+}
+
+#[track_caller]
+fn number(outcome: &Outcome, key: &str) -> f64 {
+    value(outcome, key).parse().unwrap_or_else(|_| panic!("{key} is no number: {}", outcome.stdout))
+}
+
+/// It ended well: all was answered, and the figures fit together.
+#[track_caller]
+fn check_well(outcome: &Outcome) {
+    let all = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert_eq!(outcome.code, Some(0), "{all}");
+    assert_eq!(outcome.stdout.lines().count(), 1, "one object in one line: {all}");
+    for key in ["errors", "refused", "wrong", "unanswered", "lost_connections"] {
+        assert_eq!(number(outcome, key), 0.0, "{key}: {all}");
+    }
+    assert!(number(outcome, "requests") > 0.0, "{all}");
+    assert_eq!(number(outcome, "requests"), number(outcome, "reads") + number(outcome, "writes"), "{all}");
+    for row in ["requests", "reads", "writes", "updates"] {
+        let figures = ["p50", "p90", "p99", "p999", "max"];
+        let figures = figures.map(|figure| number(outcome, &format!("{row}_{figure}_us")));
+        assert!(figures.is_sorted(), "{row}: {all}");
+        assert_eq!(figures[0] > 0.0, number(outcome, row) > 0.0, "{row}: {all}");
+    }
+}
+
+fn line(server: &Server) -> String {
+    format!("line://{}", server.addr(0))
+}
+
+fn modbus() -> (Server, String) {
+    let server = Server::build().listen("modbus://127.0.0.1:0").start();
+    let url = format!("modbus://{}", server.addr(0));
+    (server, url)
+}
+
+#[test]
+fn closed_loops() {
+    let server = Server::start();
+    for args in [
+        &["--connections", "10"][..],
+        &["--connections", "3", "--pipeline", "100", "--writes", "20%"],
+        &["--connections", "20", "--tags", "7", "--name", "shared"],
+        &[
+            "--connections",
+            "2",
+            "--pipeline",
+            "50",
+            "--value-bytes",
+            "1000",
+            "--tags",
+            "50",
+            "--name",
+            "text",
+        ],
+        &["--writes", "0", "--name", "read"],
+    ] {
+        let outcome = json(&line(&server), args);
+        check_well(&outcome);
+        assert_eq!(value(&outcome, "rate"), "null", "{}", outcome.stdout);
+        assert_eq!(number(&outcome, "duration_s"), 0.3);
+        assert_eq!(number(&outcome, "writes") > 0.0, !args.contains(&"0"), "{}", outcome.stdout);
+    }
+    let mut client = server.client();
+    for (name, tags) in [("bench", 1_000), ("shared", 7), ("text", 50), ("read", 1_000)] {
+        assert_eq!(client.ask(&format!("READ {name}/+")).len(), tags + 1, "{name}");
+    }
+    let text = client.ask_one("GET text/49");
+    assert_eq!(text.find(" good "), Some("OK \"\"".len() + 1_000), "{text}");
+}
+
+#[test]
+fn an_open_loop_sends_what_is_due() {
+    let server = Server::start();
+    let args = ["--rate", "400", "--connections", "7", "--duration", "500ms", "--warm-up", "50ms"];
+    let outcome = json(&line(&server), &args);
+    check_well(&outcome);
+    let due = number(&outcome, "requests") + number(&outcome, "unsent");
+    assert!((199.0..=201.0).contains(&due), "{}", outcome.stdout);
+    assert!(number(&outcome, "late_max_us") <= number(&outcome, "requests_max_us"), "{}", outcome.stdout);
+}
+
+#[test]
+fn subscribers_are_told_each_write_or_a_newer_one() {
+    let server = Server::start();
+    for tags in ["10", "2"] {
+        let args = ["--writes", "100%", "--connections", "5", "--tags", tags, "--subscribers", "4"];
+        for rate in [&["--rate", "500"][..], &["--pipeline", "20"]] {
+            let outcome = json(&line(&server), &[&args[..], rate].concat());
+            check_well(&outcome);
+            let told = number(&outcome, "updates") + number(&outcome, "conflated");
+            assert_eq!(told, 4.0 * number(&outcome, "writes"), "{}", outcome.stdout);
+            assert!(number(&outcome, "updates") > 0.0, "{}", outcome.stdout);
+        }
+    }
+}
+
+#[test]
+fn a_modbus_server_is_not_written_unless_asked() {
+    let (server, url) = modbus();
+    let mut master = Master::tcp(server.addr(0));
+    master.check(1, "10 0000 0002 04 1234 5678", "10 0000 0002");
+    let outcome = json(&url, &["--connections", "5", "--pipeline", "3"]);
+    check_well(&outcome);
+    assert_eq!((number(&outcome, "registers"), number(&outcome, "writes")), (10.0, 0.0));
+    master.check(1, "03 0000 0003", "03 06 1234 5678 0000");
+}
+
+#[test]
+fn modbus_reads_and_writes() {
+    let (server, url) = modbus();
+    for args in [
+        &["--connections", "10", "--registers", "1", "--address", "7"][..],
+        &["--connections", "10", "--registers", "123", "--tags", "20", "--pipeline", "8"],
+        &["--connections", "3", "--tags", "3", "--rate", "300"],
+    ] {
+        let outcome = json(&url, &[&["--writes", "40%"], args].concat());
+        check_well(&outcome);
+        assert!(number(&outcome, "reads") > 0.0 && number(&outcome, "writes") > 0.0, "{}", outcome.stdout);
+    }
+    // The last block of the second run counts up.
+    let mut master = Master::tcp(server.addr(0));
+    let reply = master.ask(1, "03 0921 0002");
+    let [first, second] = [&reply[2..4], &reply[4..6]].map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    assert_eq!(second, first.wrapping_add(1), "{reply:?}");
+}
+
+#[test]
+fn a_table_for_people_and_a_comparison() {
+    let server = Server::start();
+    let folder = Folder::new();
+    let url = line(&server);
+    let pid = server.pid().as_raw_nonzero().to_string();
+    let args = [&["bench", &url, "--pid", &pid], &SHORT[..]].concat();
+    let first = run(&folder, &[&args[..], &["--json"]].concat());
+    check_well(&first);
+    assert!(number(&first, "server_rss_before_bytes") > 1e6, "{}", first.stdout);
+    assert!(number(&first, "server_rss_after_bytes") > 1e6, "{}", first.stdout);
+    let parts = ["server_user_us_per_request", "server_system_us_per_request"].map(|key| number(&first, key));
+    let sum = number(&first, "server_cpu_us_per_request");
+    assert!((sum - parts[0] - parts[1]).abs() < 0.01 && sum > 0.0, "{}", first.stdout);
+    folder.write("before.json", &first.stdout);
+
+    let compare = ["--compare", "before.json", "--connections", "9"];
+    let outcome = run(&folder, &[&args[..], &compare].concat());
+    assert_eq!((outcome.code, &*outcome.stderr), (Some(0), ""), "no progress line where no terminal is");
+    for part in [
+        "9 connections, 1 in flight on each, 50 % writes, 1000 tags",
+        "p99.9",
+        "\nrequests ",
+        "\nerrors    0\n",
+        " of CPU a request (user ",
+        "\nclient    ",
+        "note: not the same measurement as in before.json: connections 50, now 9\n",
+        "\nrequests_per_s ",
+        "\nserver_cpu_us_per_request ",
+    ] {
+        assert!(outcome.stdout.contains(part), "no {part:?} in {}", outcome.stdout);
+    }
+    // What was compared stays out of the object.
+    let outcome = run(&folder, &[&args[..], &["--json", "--compare", "before.json"]].concat());
+    check_well(&outcome);
+    assert!(outcome.stderr.contains("\nrequests_per_s "), "{}", outcome.stderr);
+}
+
+/// Who answers lines of the line protocol, each by what a function makes of it and of its number; until that
+/// makes nothing. The preparing writes are answered.
+fn fake(answer: impl Fn(&str, usize) -> Option<String> + Send + Sync + Clone + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound socket");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = answer.clone();
+            thread::spawn(move || talk(&stream, answer));
+        }
+    });
+    address
+}
+
+fn talk(stream: &TcpStream, answer: impl Fn(&str, usize) -> Option<String>) {
+    let mut out = stream;
+    for (number, line) in BufReader::new(stream).lines().map_while(Result::ok).enumerate() {
+        let Some(text) = answer(&line, number) else { return };
+        if out.write_all(text.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn wrong_answers_are_errors() {
+    // Right for the first write and for each later one; a read is never right.
+    let server = fake(|line, _| {
+        Some(if line.starts_with("GET") { "OK 1 good 5\n".to_owned() } else { "OK\n".to_owned() })
+    });
+    let outcome = json(&server.to_string(), &["--connections", "2", "--tags", "2"]);
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+    assert!(number(&outcome, "wrong") > 0.0 && number(&outcome, "writes") > 0.0, "{}", outcome.stdout);
+    assert_eq!(number(&outcome, "errors"), number(&outcome, "wrong"));
+    assert_eq!(number(&outcome, "reads"), 0.0, "what is wrong is no answer: {}", outcome.stdout);
+    assert!(outcome.stderr.contains(" × a value that was not there when it was read"), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("was not there"), "{}", outcome.stdout);
+}
+
+#[test]
+fn refusals_are_errors() {
+    let server = Server::with("[server]\nmax_connections = 10");
+    let outcome = json(&line(&server), &[]);
+    assert_eq!((outcome.code, &*outcome.stdout), (Some(1), ""));
+    // Those that came too late are told so, or, if they are many, just closed.
+    for part in ["could not begin: ", "does the server allow 50 connections (max_connections)?"] {
+        assert!(outcome.stderr.contains(part), "no {part:?} in {}", outcome.stderr);
+    }
+
+    let refusing = fake(|line, number| {
+        let refused = number > 10 && line.starts_with("SET");
+        Some(
+            if refused {
+                "ERR denied\n"
+            } else if line.starts_with("GET") {
+                "OK 1 good 5\n"
+            } else {
+                "OK\n"
+            }
+            .to_owned(),
+        )
+    });
+    let args = ["--connections", "1", "--tags", "1", "--writes", "100%"];
+    let outcome = json(&refusing.to_string(), &args);
+    assert_eq!(outcome.code, Some(1));
+    assert!(number(&outcome, "refused") > 0.0, "{}", outcome.stdout);
+    assert!(outcome.stderr.contains(" × ERR denied"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_server_that_cuts_ends_the_run() {
+    let server = fake(|_, number| (number < 100).then(|| "OK\n".to_owned()));
+    let args = ["--connections", "3", "--tags", "3", "--writes", "100%", "--duration", "1h"];
+    let outcome = json(&server.to_string(), &[&args[..], &["--warm-up", "0s"]].concat());
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert_eq!((number(&outcome, "lost_connections"), number(&outcome, "writes")), (3.0, 297.0));
+    assert!(outcome.stderr.contains("3 of 3 connections were lost"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(" × the server "), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_server_that_stalls() {
+    let server = Server::start();
+    let outcome = thread::scope(|scope| {
+        let args = ["--duration", "1s", "--warm-up", "0s", "--connections", "4", "--rate", "100"];
+        let url = line(&server);
+        let running = scope.spawn(move || json(&url, &args));
+        let mut client = server.client();
+        until("it runs", || client.ask("READ bench/#").len() > 1_000);
+        server.freeze();
+        running.join().expect("it ends by itself")
+    });
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+    let figures = ["requests", "unanswered", "unsent"].map(|key| number(&outcome, key));
+    assert!((99.0..=101.0).contains(&figures.iter().sum()), "{}", outcome.stdout);
+    assert_eq!(figures[1], 4.0, "one on each connection: {}", outcome.stdout);
+    assert!(number(&outcome, "requests_max_us") > 5e6, "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("4 requests were not answered"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the rate was not reached"), "{}", outcome.stderr);
+}
+
+#[test]
+fn faults_of_modbus_servers() {
+    let check = |habit: fn(&Request) -> Option<Vec<u8>>, part: &str| {
+        let slave = Slave::with(Framing::Tcp, habit);
+        let outcome = json(&slave.url(), &["--connections", "1", "--writes", "10%"]);
+        assert_eq!(outcome.code, Some(1), "{part}: {}", outcome.stdout);
+        assert!(outcome.stderr.contains(part), "no {part:?} in {}", outcome.stderr);
+    };
+    check(|request| Some(request.answer(&[request.pdu[0] | 0x80, 2])), "exception 2, illegal data address");
+    check(
+        |request| {
+            let other = Request { unit: request.unit + 1, ..request.clone() };
+            Some(other.answer(&request.orderly(0)))
+        },
+        "the answer of unit 2",
+    );
+    check(
+        |request| {
+            let other = Request { transaction: request.transaction + 1, ..request.clone() };
+            Some(other.answer(&request.orderly(0)))
+        },
+        "an answer to transaction 2, unasked",
+    );
+    // Registers that never change.
+    check(|request| Some(request.answer(&request.orderly(7))), "a value that");
+    check(
+        |request| {
+            let answer = request.orderly(0);
+            Some(request.answer(if request.is_write() { &answer } else { &answer[..answer.len() - 2] }))
+        },
+        "the reply's length",
+    );
+}
+
+#[test]
+fn sigint_ends_it_early_with_figures() {
+    let server = Server::start();
+    let child = Command::new(env!("CARGO_BIN_EXE_lumina"))
+        .args(["bench", &line(&server), "--duration", "1h", "--warm-up", "0s", "--rate", "200"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the lumina executable starts");
+    let mut client = server.client();
+    let requests = |client: &mut crate::client::Client| {
+        let line = client.ask_one("GET $server/requests");
+        line.split(' ').nth(1).and_then(|count| count.parse::<f64>().ok()).expect("a count")
+    };
+    until("it measures", || requests(&mut client) > 1_100.0);
+    rustix::process::kill_process(Pid::from_child(&child), Signal::INT).expect("it is running");
+    let output = child.wait_with_output().expect("a child can be waited for");
+    let stdout = String::from_utf8(output.stdout).expect("its output is UTF-8");
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert!(stdout.contains("\nrequests ") && stdout.contains("note: ended early"), "{stdout}");
+}
+
+#[test]
+fn a_terminal_shows_how_it_goes() {
+    let server = Server::start();
+    let mut terminal = Terminal::start(&Folder::new(), &["bench", &line(&server), "--duration", "1s"]);
+    terminal.expect(" requests/s, 0 errors");
+    terminal.expect("p99.9 ms");
+    assert_eq!(terminal.code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_measured() {
+    let server = Server::start();
+    let echo = Server::build().listen("echo://127.0.0.1:0").start();
+    let (url, echo) = (line(&server), echo.addr(0).to_string());
+    let of_line = format!("modbus://{}", server.addr(0));
+    let folder = Folder::new();
+    folder.write("other.json", "{\"lines\":3}");
+    #[rustfmt::skip]
+    let table: [(&[&str], i32, &str); 18] = [
+        (&[],                                               2, "url"),
+        (&["127.0.0.1:1"],                                  1, "no server at 127.0.0.1:1"),
+        (&["modbus://127.0.0.1:1"],                         1, "no server at 127.0.0.1:1"),
+        (&[&echo],                                          1, "does not speak the line protocol"),
+        (&[&of_line],                                       1, "no Modbus"),
+        (&["echo://127.0.0.1:1"],                           2, "only line:// and modbus:// are spoken here"),
+        (&[&url, "--connections", "1000000"],               1, "ulimit -n"),
+        (&[&url, "--connections", "0"],                     2, "'0' is not possible"),
+        (&[&url, "--rate", "0"],                            2, "'0' is not possible"),
+        (&[&url, "--writes", "150%"],                       2, "'150%' is not a share"),
+        (&[&url, "--duration", "0s"],                       2, "'0s' is not possible"),
+        (&[&url, "--unit", "1"],                            2, "--unit is for modbus://"),
+        (&["modbus://127.0.0.1:1", "--subscribers", "1"],   2, "--subscribers is for line://"),
+        (&["modbus://127.0.0.1:1", "--tags", "6554"],       2, "beyond register 65535"),
+        (&[&url, "--subscribers", "1", "--writes", "0"],    2, "raise --writes"),
+        (&[&url, "--pid", "4000000000"],                    2, "there is no such process"),
+        (&[&url, "--compare", "none.json"],                 2, "--compare none.json: No such file"),
+        (&[&url, "--compare", "other.json"],                2, "not what 'lumina bench --json' prints"),
+    ];
+    for (args, code, part) in table {
+        let outcome = run(&folder, &[&["bench"], args].concat());
+        assert_eq!((outcome.code, &*outcome.stdout), (Some(code), ""), "{args:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(part), "{args:?}: {}", outcome.stderr);
+    }
+}
