@@ -8,6 +8,11 @@ use crate::base::time::Tick;
 /// value of an hourly tag. As many devices with a rate of ten seconds would be no greater load.
 const FIRST_POLLS_WITHIN: Duration = Duration::from_secs(10);
 
+/// First polls begin at multiples of this, or of a part in so many of a shorter rate: a turn for some dozens of
+/// polls costs little more than one for a single poll.
+const TOGETHER: Duration = Duration::from_millis(5);
+const LEAST_PLACES: u32 = 10;
+
 /// 2^64 divided by the golden ratio (Knuth, TAOCP 3, §6.4): multiples of it fall as far from one another as
 /// can be.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -37,7 +42,11 @@ impl Schedule {
     /// If a rate is 0; configuration refuses it.
     pub fn new(device: u32, rates: &[Duration], start: Tick) -> Schedule {
         assert!(rates.iter().all(|rate| *rate >= Duration::from_micros(1)), "a rate is longer than nothing");
-        let first = |rate: Duration| start + spread(device, rate.min(FIRST_POLLS_WITHIN));
+        let first = |rate: Duration| {
+            let step_us = TOGETHER.min(rate / LEAST_PLACES).as_micros().max(1);
+            let place_us = spread(device, rate.min(FIRST_POLLS_WITHIN)).as_micros();
+            start + Duration::from_micros((place_us - place_us % step_us) as u64)
+        };
         let groups = rates.iter().map(|&rate| Group { rate, due: first(rate), running: false });
         Schedule { groups: groups.collect(), overruns: 0 }
     }
@@ -203,6 +212,20 @@ mod tests {
         check(ms(1_000), ms(1_000));
         check(ms(10_000), ms(10_000));
         check(ms(3_600_000), ms(10_000));
+    }
+
+    /// What is due in one moment is one turn.
+    #[test]
+    fn first_polls_come_together() {
+        #[track_caller]
+        fn check(rate: Duration, moments: usize) {
+            let first = |device| Schedule::new(device, &[rate], at(0)).next_due().expect("it is idle");
+            let firsts: std::collections::HashSet<_> = (0..5_000).map(first).collect();
+            assert_eq!(firsts.len(), moments, "of 5000 devices that are polled each {rate:?}");
+        }
+        check(ms(1_000), 200);
+        check(ms(30), 10);
+        check(Duration::from_micros(3), 3);
     }
 
     proptest! {

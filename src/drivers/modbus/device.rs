@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
 use super::places::Block;
+use super::points::PointSettings;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
 use super::writing::{Order, Writing, value_written};
@@ -295,6 +296,7 @@ impl Device {
         let model = Arc::clone(&self.settings.model);
         // Of a device that was paused meanwhile, nothing is good any more.
         let is_enabled = self.figures.is_enabled();
+        let now = cx.now().tick;
         for found in model.plan.found(&read.block).filter(|_| is_enabled) {
             let point = &model.points[found.point];
             if self.written.is_newer(point, sent) {
@@ -310,7 +312,9 @@ impl Device {
             };
             self.report(cx, found.point, value);
         }
-        let now = cx.now().tick;
+        if let Some(rate) = model.rates.get(usize::from(read.block.group)) {
+            self.begin_to_age(*rate, now);
+        }
         self.written.forget_old(now);
         if !was_probe {
             self.quarantine.on_read(&read.block);
@@ -400,9 +404,13 @@ impl Device {
     fn finish_scan(&mut self, group: u16, now: Tick) {
         self.schedule.on_done(group, now);
         self.figures.overruns.set(self.schedule.overruns());
-        let read = self.read_at.iter().enumerate();
-        let polled = read.filter(|(point, _)| !matches!(self.figures.reason(*point), Reason::Exception(_)));
-        self.figures.set_oldest(polled.map(|(_, at)| *at).min().unwrap_or(now));
+        let polled =
+            self.read_at.iter().zip(self.figures.are_refused()).filter(|(_, is_refused)| !is_refused);
+        self.figures.set_oldest(polled.map(|(at, _)| *at).min().unwrap_or(now));
+        // Found out before the next scan only to see that nothing is too old, it would cost a turn of its own.
+        if self.schedule.next_due().is_some_and(|due| self.stale_at <= due) {
+            self.stale_at = self.next_stale_at();
+        }
     }
 
     /// A point has this value, or registers without meaning.
@@ -433,17 +441,22 @@ impl Device {
     fn tell(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'_>) {
         let now = cx.now();
         cx.report(self.tag_of(point), value, Quality::Good, now.wall);
-        let rate = self.settings.model.points[point].rate;
         self.read_at[point] = now.tick;
-        self.stale_at = self.stale_at.min(now.tick + self.stale_after(rate));
         self.figures.set_reason(cx.tags(), point, Reason::None, now.wall);
+    }
+
+    /// Points of that rate were told of now. Once for all of a request, for there are many.
+    fn begin_to_age(&mut self, rate: Duration, now: Tick) {
+        self.stale_at = self.stale_at.min(now + self.stale_after(rate));
     }
 
     /// A write was confirmed. It is told whatever the deadband: who wrote it wants to see it.
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
+        let now = cx.now().tick;
         self.tell(cx, point, value);
-        let point = &self.settings.model.points[point];
-        self.written.note(point.address.area(), point.span(), cx.now().tick);
+        let PointSettings { address, rate, .. } = self.settings.model.points[point];
+        self.begin_to_age(rate, now);
+        self.written.note(address.area(), self.settings.model.points[point].span(), now);
     }
 
     /// A master's write was confirmed: points of which it says all are known by it, as by a write of the tag;
@@ -459,8 +472,9 @@ impl Device {
                 match value_written(request, span, point) {
                     Some(Ok(value)) => self.tell(cx, number, value),
                     Some(unreadable) => self.report(cx, number, unreadable),
-                    None => {}
+                    None => continue,
                 }
+                self.begin_to_age(point.rate, cx.now().tick);
             }
         }
         self.written.note(area, span, cx.now().tick);
@@ -505,18 +519,22 @@ impl Device {
         if self.stale_at > now {
             return;
         }
-        self.stale_at = Tick::NEVER;
         for point in 0..self.read_at.len() {
-            if self.figures.reason(point) != Reason::None {
-                continue;
-            }
-            let at = self.read_at[point] + self.stale_after(self.settings.model.points[point].rate);
-            if at <= now {
+            if self.figures.reason(point) == Reason::None && self.point_stale_at(point) <= now {
                 self.doubt_point(cx, point, Reason::Stale, false);
-            } else {
-                self.stale_at = self.stale_at.min(at);
             }
         }
+        self.stale_at = self.next_stale_at();
+    }
+
+    /// When the first of the points that are good will be too old.
+    fn next_stale_at(&self) -> Tick {
+        let good = (0..self.read_at.len()).filter(|point| self.figures.reason(*point) == Reason::None);
+        good.map(|point| self.point_stale_at(point)).min().unwrap_or(Tick::NEVER)
+    }
+
+    fn point_stale_at(&self, point: usize) -> Tick {
+        self.read_at[point] + self.stale_after(self.settings.model.points[point].rate)
     }
 
     /// It cannot be asked any more, for now: all of its tags are in doubt, and orders that were not sent
