@@ -1,8 +1,9 @@
 //! One device: what is to be asked of it next, and what its answers and its silence mean for its tags.
 
+mod aging;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
@@ -14,6 +15,7 @@ use super::writing::{Order, Writing, value_written};
 use super::written::Written;
 use crate::base::time::Tick;
 use crate::drivers::breaker::{Breaker, Permit};
+use crate::drivers::dead_share::DeadShare;
 use crate::drivers::round_trip::RoundTrip;
 use crate::drivers::schedule::Schedule;
 use crate::engine::Context;
@@ -21,14 +23,13 @@ use crate::protocols::modbus::{Bits, Exception, Registers, Request, Response};
 use crate::tags::value::{Input, Quality};
 use crate::tags::{Limit, Refusal, TagId};
 
-/// Without `stale_after`, a value is too old after so many rates.
-const STALE_AFTER_RATES: u32 = 3;
-
 pub(super) struct Device {
     pub(super) settings: DeviceSettings,
     pub(super) figures: Arc<DeviceFigures>,
     pub(super) breaker: Breaker,
     pub(super) round_trip: RoundTrip,
+    /// What it takes of its line.
+    pub(super) dead_share: DeadShare,
     /// Its points' tags are consecutive.
     first_tag: TagId,
     quarantine: Quarantine,
@@ -79,6 +80,7 @@ impl Device {
     pub(super) fn new(
         settings: DeviceSettings,
         figures: Arc<DeviceFigures>,
+        dead_share: DeadShare,
         first_tag: TagId,
         now: Tick,
     ) -> Device {
@@ -88,6 +90,7 @@ impl Device {
             // As many as a poll of one request uses up, twice: one lost packet is no death.
             breaker: Breaker::new(2 * (u32::from(settings.retries) + 1)),
             round_trip: RoundTrip::new(settings.timeout),
+            dead_share,
             first_tag,
             quarantine: Quarantine::new(Arc::clone(&model.plan)),
             schedule: Schedule::new(settings.owner.0.into(), &model.rates, now),
@@ -219,7 +222,7 @@ impl Device {
     /// its half.
     pub(super) fn next_read(&mut self, cx: &mut Context<'_>) -> Option<Ask> {
         let now = cx.now().tick;
-        if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::All {
+        if !self.is_polled() {
             return None;
         }
         self.questions.expire(cx, self.settings.write_expiry);
@@ -230,7 +233,10 @@ impl Device {
     }
 
     /// The next poll: of a scan that runs, or of one that is due.
-    fn next_poll(&mut self, now: Tick) -> Option<Ask> {
+    pub(super) fn next_poll(&mut self, now: Tick) -> Option<Ask> {
+        if !self.is_polled() {
+            return None;
+        }
         while self.reads.is_empty() {
             let group = self.schedule.pop_due(now)?;
             for block in self.quarantine.on_scan(group) {
@@ -269,13 +275,22 @@ impl Device {
 
     /// When it is to be read next, by a poll or because a master asks; at once if that is waiting.
     pub(super) fn read_at(&self) -> Tick {
-        if !self.figures.is_enabled() || !self.breaker.is_closed() {
+        if self.is_polled() && !self.questions.is_empty() { Tick::default() } else { self.poll_at() }
+    }
+
+    /// When it is to be polled next.
+    pub(super) fn poll_at(&self) -> Tick {
+        if !self.is_polled() {
             Tick::NEVER
-        } else if !self.reads.is_empty() || !self.questions.is_empty() {
+        } else if !self.reads.is_empty() {
             Tick::default()
         } else {
             self.schedule.next_due().unwrap_or(Tick::NEVER)
         }
+    }
+
+    fn is_polled(&self) -> bool {
+        self.figures.is_enabled() && self.breaker.is_closed()
     }
 
     /// Whether there is something to be written now.
@@ -445,11 +460,6 @@ impl Device {
         self.figures.set_reason(cx.tags(), point, Reason::None, now.wall);
     }
 
-    /// Points of that rate were told of now. Once for all of a request, for there are many.
-    fn begin_to_age(&mut self, rate: Duration, now: Tick) {
-        self.stale_at = self.stale_at.min(now + self.stale_after(rate));
-    }
-
     /// A write was confirmed. It is told whatever the deadband: who wrote it wants to see it.
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
         let now = cx.now().tick;
@@ -485,10 +495,6 @@ impl Device {
         self.next_step = Some(step);
     }
 
-    fn stale_after(&self, rate: Duration) -> Duration {
-        self.settings.stale_after.unwrap_or(STALE_AFTER_RATES * rate)
-    }
-
     /// The points of a block are not known now.
     fn doubt(&mut self, cx: &mut Context<'_>, block: Block, reason: Reason, is_bad: bool) {
         let model = Arc::clone(&self.settings.model);
@@ -509,32 +515,6 @@ impl Device {
         if !(is_refused && cx.read(tag).quality == Quality::Bad) {
             self.figures.set_reason(cx.tags(), point, reason, cx.now().wall);
         }
-    }
-
-    /// Let what was not read for too long turn uncertain, and orders that were not sent in time be refused.
-    pub(super) fn expire(&mut self, cx: &mut Context<'_>) {
-        self.expire_orders(cx);
-        self.questions.expire(cx, self.settings.write_expiry);
-        let now = cx.now().tick;
-        if self.stale_at > now {
-            return;
-        }
-        for point in 0..self.read_at.len() {
-            if self.figures.reason(point) == Reason::None && self.point_stale_at(point) <= now {
-                self.doubt_point(cx, point, Reason::Stale, false);
-            }
-        }
-        self.stale_at = self.next_stale_at();
-    }
-
-    /// When the first of the points that are good will be too old.
-    fn next_stale_at(&self) -> Tick {
-        let good = (0..self.read_at.len()).filter(|point| self.figures.reason(*point) == Reason::None);
-        good.map(|point| self.point_stale_at(point)).min().unwrap_or(Tick::NEVER)
-    }
-
-    fn point_stale_at(&self, point: usize) -> Tick {
-        self.read_at[point] + self.stale_after(self.settings.model.points[point].rate)
     }
 
     /// It cannot be asked any more, for now: all of its tags are in doubt, and orders that were not sent
