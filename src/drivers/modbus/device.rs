@@ -1,9 +1,12 @@
 //! One device: what is to be asked of it next, and what its answers and its silence mean for its tags.
 
 mod aging;
+mod scanning;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+use scanning::Scan;
 
 use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
@@ -36,8 +39,8 @@ pub(super) struct Device {
     schedule: Schedule,
     /// Requests of the scans that run, which are not sent yet.
     reads: VecDeque<Read>,
-    /// Requests of each group's scan that are not settled.
-    unsettled: Vec<u16>,
+    /// Of each group.
+    scans: Vec<Scan>,
     /// How often all scans were given up.
     epoch: u32,
     /// Writes that are not sent yet, in their order.
@@ -65,6 +68,8 @@ pub(super) struct Read {
     pub(super) block: Block,
     /// How often it may be sent again.
     tries_left: u8,
+    /// It is sent to learn.
+    is_trial: bool,
     /// Given up together with its scan, it settles nothing any more.
     epoch: u32,
 }
@@ -95,7 +100,7 @@ impl Device {
             quarantine: Quarantine::new(Arc::clone(&model.plan)),
             schedule: Schedule::new(settings.owner.0.into(), &model.rates, now),
             reads: VecDeque::new(),
-            unsettled: vec![0; model.rates.len()],
+            scans: vec![Scan::default(); model.rates.len()],
             epoch: 0,
             orders: VecDeque::new(),
             next_step: None,
@@ -232,25 +237,6 @@ impl Device {
         ask
     }
 
-    /// The next poll: of a scan that runs, or of one that is due.
-    pub(super) fn next_poll(&mut self, now: Tick) -> Option<Ask> {
-        if !self.is_polled() {
-            return None;
-        }
-        while self.reads.is_empty() {
-            let group = self.schedule.pop_due(now)?;
-            for block in self.quarantine.on_scan(group) {
-                self.reads.push_back(Read { block, tries_left: self.settings.retries, epoch: self.epoch });
-            }
-            self.unsettled[usize::from(group)] = self.reads.len() as u16;
-            self.try_more(group, now);
-            if self.unsettled[usize::from(group)] == 0 {
-                self.finish_scan(group, now);
-            }
-        }
-        self.reads.pop_front().map(Ask::Read)
-    }
-
     /// The one request that may tell whether a silent device answers again.
     pub(super) fn probe(&mut self, now: Tick) -> Option<Ask> {
         if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::Probe {
@@ -262,7 +248,7 @@ impl Device {
         self.probes = self.probes.wrapping_add(1);
         self.breaker.on_probe(now);
         // No scan waits for it.
-        Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
+        Some(Ask::Read(Read { block, tries_left: 0, is_trial: false, epoch: self.epoch }))
     }
 
     /// When something is too old: a value, or what waits to be sent.
@@ -333,6 +319,7 @@ impl Device {
         self.written.forget_old(now);
         if !was_probe {
             self.quarantine.on_read(&read.block);
+            self.scans[usize::from(read.block.group)].has_taught |= read.is_trial;
             if self.figures.quarantined.value() > 0 {
                 self.count_quarantined();
             }
@@ -362,7 +349,10 @@ impl Device {
             return;
         }
         let verdict = match why {
-            Exception::IllegalDataAddress => self.quarantine.on_refused(&read.block, now),
+            Exception::IllegalDataAddress => {
+                self.scans[usize::from(read.block.group)].has_taught = true;
+                self.quarantine.on_refused(&read.block, now)
+            }
             _ => Verdict::Open,
         };
         let is_bad = match (why, verdict) {
@@ -393,39 +383,6 @@ impl Device {
         }
         self.doubt(cx, read.block, Reason::Timeout, false);
         self.settle_read(read, cx.now().tick);
-    }
-
-    fn settle_read(&mut self, read: Read, now: Tick) {
-        if read.epoch != self.epoch {
-            return;
-        }
-        let group = read.block.group;
-        let unsettled = &mut self.unsettled[usize::from(group)];
-        *unsettled = unsettled.saturating_sub(1);
-        self.try_more(group, now);
-        if self.unsettled[usize::from(group)] == 0 {
-            self.finish_scan(group, now);
-        }
-    }
-
-    /// What is to be learned in this scan.
-    fn try_more(&mut self, group: u16, now: Tick) {
-        if let Some(block) = self.quarantine.next_trial(group, now) {
-            self.reads.push_back(Read { block, tries_left: 0, epoch: self.epoch });
-            self.unsettled[usize::from(group)] += 1;
-        }
-    }
-
-    fn finish_scan(&mut self, group: u16, now: Tick) {
-        self.schedule.on_done(group, now);
-        self.figures.overruns.set(self.schedule.overruns());
-        let polled =
-            self.read_at.iter().zip(self.figures.are_refused()).filter(|(_, is_refused)| !is_refused);
-        self.figures.set_oldest(polled.map(|(at, _)| *at).min().unwrap_or(now));
-        // Found out before the next scan only to see that nothing is too old, it would cost a turn of its own.
-        if self.schedule.next_due().is_some_and(|due| self.stale_at <= due) {
-            self.stale_at = self.next_stale_at();
-        }
     }
 
     /// A point has this value, or registers without meaning.
@@ -536,11 +493,16 @@ impl Device {
         self.reads.clear();
         self.epoch = self.epoch.wrapping_add(1);
         let now = cx.now().tick;
-        for group in 0..self.unsettled.len() {
-            if std::mem::take(&mut self.unsettled[group]) > 0 {
+        for group in 0..self.scans.len() {
+            if std::mem::take(&mut self.scans[group].unsettled) > 0 {
                 self.schedule.on_done(group as u16, now);
             }
         }
+    }
+
+    /// It can be asked again, after a time in which it could not.
+    pub(super) fn on_return(&mut self, now: Tick) {
+        self.schedule.on_return(self.settings.owner.0.into(), now);
     }
 
     /// There is a new connection.
@@ -555,7 +517,10 @@ impl Device {
     }
 
     /// It has answered something.
-    pub(super) fn on_answer(&mut self) {
+    pub(super) fn on_answer(&mut self, now: Tick) {
+        if !self.breaker.is_closed() {
+            self.on_return(now);
+        }
         self.breaker.on_reply();
         if self.figures.is_enabled() {
             self.figures.set_state(State::Online);

@@ -162,6 +162,7 @@ impl Line {
             cx.attach(device.settings.owner);
             device.on_connected(now);
             if self.was_connected {
+                device.on_return(now);
                 device.figures.reconnects.add(1);
             }
         }
@@ -338,7 +339,7 @@ impl Line {
             Ask::Question(_) => {}
         }
         if !is_unit_gone {
-            device.on_answer();
+            device.on_answer(now);
         }
         match (flight.ask, result) {
             (Ask::Read(read), Ok(response)) => {
@@ -419,7 +420,10 @@ impl Line {
     pub(super) fn see_who_is_paused(&mut self, cx: &mut Context<'_>) {
         for device in &mut self.devices {
             match (device.figures.is_enabled(), device.figures.state()) {
-                (true, State::Disabled) => device.figures.set_state(State::Connecting),
+                (true, State::Disabled) => {
+                    device.figures.set_state(State::Connecting);
+                    device.on_return(cx.now().tick);
+                }
                 (false, State::Disabled) | (true, _) => {}
                 (false, _) => device.give_up(cx, State::Disabled, Reason::Disabled),
             }

@@ -174,6 +174,25 @@ fn the_breaker_opens_after_two_polls_in_vain_and_one_reply_closes_it() {
     bench.wind_up();
 }
 
+/// The probe that it answers reads one block only.
+#[test]
+fn who_answers_a_probe_is_polled_within_a_second() {
+    let mut bench = Bench::new(&pair("timeout = '100ms'\nrate = '1m'", "modbus://10.0.0.7"));
+    bench.accept();
+    serve_one(&mut bench, seconds(130));
+    assert_eq!(bench.figure("deaf", "state"), "silent");
+    let mut times = Vec::new();
+    bench.serve(seconds(12), |asked| {
+        if asked.unit == 2 {
+            times.push(asked.at);
+        }
+        Some(orderly(asked))
+    });
+    assert!(times.len() >= 2 && times[1] - times[0] <= millis(1_010), "{times:?}");
+    assert!(times.len() <= 3, "{times:?}");
+    bench.wind_up();
+}
+
 #[test]
 fn a_late_reply_does_not_close_the_breaker() {
     let mut bench = Bench::new(&pair("timeout = '300ms'", "modbus://10.0.0.7"));
