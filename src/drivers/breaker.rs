@@ -118,7 +118,8 @@ impl Breaker {
         }
     }
 
-    /// Nothing but probes is sent from now on, however few requests were in vain: others cannot wait for more.
+    /// Nothing but probes is sent from now on, however few requests were in vain: others cannot wait for
+    /// more.
     pub fn open(&mut self, now: Tick) {
         self.unanswered = self.unanswered.max(self.opens_after);
         let wait = doubled(FIRST_PROBE_AFTER, self.unanswered - self.opens_after, PROBES_WITHIN);

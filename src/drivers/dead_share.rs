@@ -1,8 +1,8 @@
 //! What part of a shared line its dead units may take, so that the others keep the rest.
 //!
 //! All units that are held for dead share one budget. A budget for each would not do: of thirty units with a
-//! tenth each, ten dead ones could take the whole line. Each has one of its own besides, from its first request
-//! in vain on: that others are dead is no reason not to ask it again.
+//! tenth each, ten dead ones could take the whole line. Each has one of its own besides, from its first
+//! request in vain on: that others are dead is no reason not to ask it again.
 
 use std::collections::VecDeque;
 use std::time::Duration;

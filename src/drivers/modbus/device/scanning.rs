@@ -70,7 +70,7 @@ impl Device {
         let polled =
             self.read_at.iter().zip(self.figures.are_refused()).filter(|(_, is_refused)| !is_refused);
         self.figures.set_oldest(polled.map(|(at, _)| *at).min().unwrap_or(now));
-        // Found out before the next scan only to see that nothing is too old, it would cost a turn of its own.
+        // Looked for by itself, what is too old would cost a turn of its own, mostly to find nothing.
         if self.schedule.next_due().is_some_and(|due| self.stale_at <= due) {
             self.stale_at = self.next_stale_at();
         }

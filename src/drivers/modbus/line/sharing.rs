@@ -1,7 +1,8 @@
 //! How units share a line: whoever does not answer takes a part of its time, and no more than its share.
 //!
 //! A unit that left its last request unanswered is *in doubt*: it is asked again as long as its own share
-//! lasts, and waited for no longer than what is left of that; then it is held for dead and probed now and then.
+//! lasts, and waited for no longer than what is left of that; then it is held for dead, and probed now and
+//! then.
 
 use std::time::Duration;
 

@@ -83,7 +83,8 @@ proptest! {
         is_written: bool,
     ) {
         let url = if is_rtu { "modbus-rtu://10.0.0.7" } else { "modbus://10.0.0.7" };
-        let keys = format!("timeout = '{timeout_ms}ms'\nretries = {retries}\nrate = '50ms'\nstale_after = '1m'");
+        let keys = format!("timeout = '{timeout_ms}ms'\nretries = {retries}\nstale_after = '1m'");
+        let keys = keys + "\nrate = '50ms'";
         let config = pair(&keys, url).replace("type = 'u16'", "type = 'u16'\naccess = 'rw'");
         let mut bench = Bench::new(&config);
         bench.accept();
