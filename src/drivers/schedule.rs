@@ -8,8 +8,8 @@ use crate::base::time::Tick;
 /// value of an hourly tag. As many devices with a rate of ten seconds would be no greater load.
 const FIRST_POLLS_WITHIN: Duration = Duration::from_secs(10);
 
-/// First polls begin at multiples of this, or of a part in so many of a shorter rate: a turn for some dozens of
-/// polls costs little more than one for a single poll.
+/// First polls begin at multiples of this, or of a part in so many of a shorter rate: a turn for some dozens
+/// of polls costs little more than one for a single poll.
 const TOGETHER: Duration = Duration::from_millis(5);
 const LEAST_PLACES: u32 = 10;
 

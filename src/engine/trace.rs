@@ -265,7 +265,7 @@ impl Recorder {
             if most == 0 {
                 return false;
             }
-            // Its own, where it would be one of the largest then: no other ring has to be fetched from memory.
+            // Its own, where it would be one of the largest then: no other has to be fetched from memory.
             let is_large = chain.blocks() > 0 && chain.blocks() + needed >= most;
             let largest = if is_large { id.key() } else { largest };
             self.drop_oldest(largest);
