@@ -1,8 +1,8 @@
 //! Deadlines of numbered things (connections by slab index, tags by id): a binary heap with at most one entry
 //! a number, moved in place.
 //!
-//! Owners re-arm lazily: activity that only pushes a deadline back does not touch the heap; the entry comes
-//! up at its old time and the owner arms it anew. So a busy connection costs nothing here.
+//! Where activity only pushes a deadline back a little, owners re-arm lazily: it does not touch the heap; the
+//! entry comes up at its old time and the owner arms it anew. So a busy connection costs nothing here.
 
 use super::time::Tick;
 
@@ -32,6 +32,9 @@ impl Timers {
 
     /// Let `number` come up at `at`, instead of whenever it was armed for.
     pub fn arm(&mut self, number: u32, at: Tick) {
+        if self.armed(number) == Some(at) {
+            return;
+        }
         let slot = number as usize;
         if slot >= self.position.len() {
             self.position.resize(slot + 1, ABSENT);
@@ -86,39 +89,37 @@ impl Timers {
     }
 
     fn sift_up(&mut self, mut place: usize) -> usize {
+        let entry = self.heap[place];
         while place > 0 {
-            let parent = (place - 1) / 2;
-            if self.heap[parent].0 <= self.heap[place].0 {
+            let up = (place - 1) / 2;
+            let parent = self.heap[up];
+            if parent.0 <= entry.0 {
                 break;
             }
-            self.heap.swap(parent, place);
-            self.note(place);
-            place = parent;
+            self.put(place, parent);
+            place = up;
         }
-        self.note(place);
+        self.put(place, entry);
         place
     }
 
     fn sift_down(&mut self, mut place: usize) {
-        loop {
-            let mut least = place;
-            for child in [2 * place + 1, 2 * place + 2] {
-                if child < self.heap.len() && self.heap[child].0 < self.heap[least].0 {
-                    least = child;
-                }
-            }
-            if least == place {
+        let entry = self.heap[place];
+        while let Some(&left) = self.heap.get(2 * place + 1) {
+            let right = self.heap.get(2 * place + 2).filter(|right| right.0 < left.0);
+            let (down, child) = right.map_or((2 * place + 1, left), |&right| (2 * place + 2, right));
+            if entry.0 <= child.0 {
                 break;
             }
-            self.heap.swap(least, place);
-            self.note(place);
-            place = least;
+            self.put(place, child);
+            place = down;
         }
-        self.note(place);
+        self.put(place, entry);
     }
 
-    fn note(&mut self, place: usize) {
-        self.position[self.heap[place].1 as usize] = place as u32;
+    fn put(&mut self, place: usize, entry: (Tick, u32)) {
+        self.heap[place] = entry;
+        self.position[entry.1 as usize] = place as u32;
     }
 }
 

@@ -73,6 +73,11 @@ impl Breaker {
         self.state == State::Closed
     }
 
+    /// So many requests in a row were not answered, and the unit is still believed to answer.
+    pub fn misses(&self) -> u32 {
+        if self.is_closed() { self.unanswered } else { 0 }
+    }
+
     /// When a probe may be sent; `None` if none is needed, or one is under way.
     pub fn probe_at(&self) -> Option<Tick> {
         match self.state {
@@ -108,10 +113,17 @@ impl Breaker {
             State::Open { .. } | State::HalfOpen { .. } => return,
         }
         self.unanswered = self.unanswered.saturating_add(1);
-        if let Some(probes) = self.unanswered.checked_sub(self.opens_after) {
-            let wait = doubled(FIRST_PROBE_AFTER, probes, PROBES_WITHIN);
-            self.state = State::Open { probe_at: now + wait };
+        if self.unanswered >= self.opens_after {
+            self.open(now);
         }
+    }
+
+    /// Nothing but probes is sent from now on, however few requests were in vain: others cannot wait for
+    /// more.
+    pub fn open(&mut self, now: Tick) {
+        self.unanswered = self.unanswered.max(self.opens_after);
+        let wait = doubled(FIRST_PROBE_AFTER, self.unanswered - self.opens_after, PROBES_WITHIN);
+        self.state = State::Open { probe_at: now + wait };
     }
 
     /// The connection is a new one: what was not answered on the old one says little. A unit that was held
@@ -147,6 +159,7 @@ mod tests {
                 "unanswered at last" => breaker.on_unanswered(at(0), at(ms)),
                 "probe" => breaker.on_probe(at(ms)),
                 "reconnect" => breaker.on_reconnect(at(ms)),
+                "open" => breaker.open(at(ms)),
                 _ => panic!("no such step: {step}"),
             }
             assert_eq!(breaker.permit(at(ms)), want, "at {ms} ms: {step}");
@@ -168,6 +181,16 @@ mod tests {
         assert!(patient.is_closed());
         patient.on_unanswered(at(0), at(0));
         assert!(!patient.is_closed());
+    }
+
+    #[test]
+    fn it_may_be_opened_sooner() {
+        let mut breaker = Breaker::new(3);
+        breaker.on_unanswered(at(0), at(100));
+        assert_eq!(breaker.misses(), 1);
+        breaker.open(at(100));
+        assert_eq!((breaker.misses(), breaker.probe_at()), (0, Some(at(1_100))));
+        check(&[(0, "open", Nothing), (1_000, "", Probe), (1_000, "probe", Nothing), (1_001, "reply", All)]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What part of a shared line its dead units may take, so that the others keep the rest.
 //!
-//! All dead units of a line share one budget. A budget for each would not do: of thirty units with a tenth
-//! each, ten dead ones could take the whole line.
+//! All units that are held for dead share one budget. A budget for each would not do: of thirty units with a
+//! tenth each, ten dead ones could take the whole line. Each has one of its own besides, from its first
+//! request in vain on: that others are dead is no reason not to ask it again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +18,9 @@ const MOST_WAITS: usize = 32;
 #[derive(Clone, Debug)]
 pub struct DeadShare {
     percent: u32,
-    /// The oldest first. All that ended within the window, and always the last.
+    /// Over which it is measured: so long that the longest wait is no more than its share.
+    window: Duration,
+    /// The oldest first; all that ended within the window.
     waits: VecDeque<Wait>,
 }
 
@@ -28,13 +31,19 @@ struct Wait {
 }
 
 impl DeadShare {
-    /// Dead units may take so many hundredths of the line's time.
+    /// Dead units may take so many hundredths of the line's time. No wait is longer than `longest`.
     ///
     /// # Panics
     /// If `percent` is not within 1 to 100.
-    pub fn new(percent: u32) -> DeadShare {
+    pub fn new(percent: u32, longest: Duration) -> DeadShare {
         assert!((1..=100).contains(&percent), "a share is 1 to 100 percent, not {percent}");
-        DeadShare { percent, waits: VecDeque::new() }
+        DeadShare { percent, window: WINDOW.max(longest * 100 / percent), waits: VecDeque::new() }
+    }
+
+    /// For how long the line may wait in vain from now on, so that the share is kept.
+    pub fn room(&self, now: Tick) -> Duration {
+        let recent = self.waits.iter().filter(|wait| wait.end + self.window > now);
+        (self.window * self.percent / 100).saturating_sub(recent.map(|wait| wait.span).sum())
     }
 
     /// From when on a probe keeps the share even if it is in vain and the line waits for `timeout`: no window
@@ -56,9 +65,10 @@ impl DeadShare {
     }
 
     /// The line waited in vain from `begin` to `end`: for a probe, or for a request to a unit that was still
-    /// believed to answer.
+    /// believed to answer. Requests that are under way together are waited for once.
     pub fn on_unanswered(&mut self, begin: Tick, end: Tick) {
-        while self.waits.front().is_some_and(|oldest| oldest.end + WINDOW <= end) {
+        let begin = self.waits.back().map_or(begin, |last| last.end.max(begin));
+        while self.waits.front().is_some_and(|oldest| oldest.end + self.window <= end) {
             self.waits.pop_front();
         }
         if self.waits.len() == MOST_WAITS {
@@ -82,10 +92,12 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    const LONGEST_MS: u64 = 3_000;
+
     /// After these waits, from when on a probe may be sent, in milliseconds.
     #[track_caller]
     fn check(waits: &[(u64, u64)], now: u64, timeout: u64, want: u64) {
-        let mut share = DeadShare::new(10);
+        let mut share = DeadShare::new(10, ms(LONGEST_MS));
         waits.iter().for_each(|&(begin, end)| share.on_unanswered(at(begin), at(end)));
         assert_eq!(share.probe_at(at(now), ms(timeout)), at(want), "{timeout} ms at {now} after {waits:?}");
     }
@@ -112,19 +124,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_it() {
+        let mut share = DeadShare::new(10, ms(400));
+        let room_ms = |share: &DeadShare, now| share.room(at(now)).as_millis();
+        assert_eq!(room_ms(&share, 0), 1_000);
+        share.on_unanswered(at(0), at(100));
+        share.on_unanswered(at(2_000), at(2_400));
+        assert_eq!(room_ms(&share, 2_400), 500);
+        // Two requests at the same time.
+        share.on_unanswered(at(2_100), at(2_500));
+        assert_eq!(room_ms(&share, 2_500), 400);
+        assert_eq!([10_099, 10_100, 12_400, 12_500].map(|now| room_ms(&share, now)), [400, 500, 900, 1_000]);
+        share.on_unanswered(at(20_000), at(23_000));
+        assert_eq!(room_ms(&share, 23_000), 0);
+        assert_eq!(
+            DeadShare::new(10, ms(3_000)).room(at(0)),
+            ms(3_000),
+            "the longest wait has to be allowed"
+        );
+    }
+
+    #[test]
     fn a_share_of_its_own() {
-        let mut half = DeadShare::new(50);
+        let mut half = DeadShare::new(50, ms(LONGEST_MS));
         half.on_unanswered(at(0), at(1_000));
         assert_eq!(half.probe_at(at(1_000), ms(4_000)), at(1_000));
         half.on_unanswered(at(1_000), at(5_000));
         assert_eq!(half.probe_at(at(5_000), ms(1_000)), at(10_000));
-        let all = DeadShare::new(100);
+        let all = DeadShare::new(100, ms(LONGEST_MS));
         assert_eq!(all.probe_at(at(7), ms(60_000)), at(7));
     }
 
     #[test]
     fn many_short_waits_are_remembered_in_little() {
-        let mut share = DeadShare::new(10);
+        let mut share = DeadShare::new(10, ms(LONGEST_MS));
         for wait in 0..1_000 {
             assert_eq!(share.probe_at(at(2 * wait), ms(1)), at(2 * wait), "after {wait}");
             share.on_unanswered(at(2 * wait), at(2 * wait + 1));
@@ -146,7 +179,7 @@ mod tests {
         /// hold more than a tenth of waiting in vain, or than one wait that is longer than that by itself.
         #[test]
         fn no_window_holds_more(probes in prop::collection::vec((1..1_500_u64, 0..100_u64), 1..60)) {
-            let mut share = DeadShare::new(10);
+            let mut share = DeadShare::new(10, ms(LONGEST_MS));
             let (mut now, mut waits) = (0, Vec::new());
             for (timeout, percent) in probes {
                 let begin = share.probe_at(at(now), ms(timeout)).as_micros().div_ceil(1_000);
@@ -162,7 +195,7 @@ mod tests {
         /// A line of many dead units, each probed as soon as that is allowed, is used as far as it may be.
         #[test]
         fn the_share_is_used(timeout in 1..3_000_u64) {
-            let mut share = DeadShare::new(10);
+            let mut share = DeadShare::new(10, ms(timeout));
             let (mut now, mut sum) = (0, 0);
             while now < 1_000_000 {
                 let begin = share.probe_at(at(now), ms(timeout)).as_micros().div_ceil(1_000);

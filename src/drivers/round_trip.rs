@@ -48,13 +48,17 @@ impl RoundTrip {
         self.scaled_us.map(|scaled| Duration::from_micros(scaled >> WEIGHT_SHIFT))
     }
 
-    /// How long to wait for the reply to a read: four times the smoothed round trip, at least 100 ms, at most
-    /// what is configured.
+    /// How long to wait for the reply to a read: the [shortest](Self::shortest_timeout) wait, and after one
+    /// in vain all that is configured.
     pub fn read_timeout(&self) -> Duration {
-        match self.smoothed() {
-            Some(smoothed) if !self.missed => (4 * smoothed).max(LEAST_TIMEOUT).min(self.configured),
-            _ => self.configured,
-        }
+        if self.missed { self.configured } else { self.shortest_timeout() }
+    }
+
+    /// A read that is waited for no longer than this may be one that is answered: four times the smoothed
+    /// round trip, at least 100 ms, at most what is configured.
+    pub fn shortest_timeout(&self) -> Duration {
+        let usual = self.smoothed().map(|smoothed| (4 * smoothed).max(LEAST_TIMEOUT));
+        usual.map_or(self.configured, |usual| usual.min(self.configured))
     }
 
     /// How long to wait for the reply to a write: always what is configured, for a write that was given up

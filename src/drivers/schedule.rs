@@ -8,6 +8,14 @@ use crate::base::time::Tick;
 /// value of an hourly tag. As many devices with a rate of ten seconds would be no greater load.
 const FIRST_POLLS_WITHIN: Duration = Duration::from_secs(10);
 
+/// First polls begin at multiples of this, or of a part in so many of a shorter rate: a turn for some dozens
+/// of polls costs little more than one for a single poll.
+const TOGETHER: Duration = Duration::from_millis(5);
+const LEAST_PLACES: u32 = 10;
+
+/// Whoever has just come back is polled within this time, spread as at first.
+const SOON: Duration = Duration::from_secs(1);
+
 /// 2^64 divided by the golden ratio (Knuth, TAOCP 3, §6.4): multiples of it fall as far from one another as
 /// can be.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -15,7 +23,8 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The poll groups of one device, one for each rate, and when each is due.
 ///
 /// A group is due at its first time and then each rate; that is never shifted, however late a poll begins.
-/// What is due while the poll before is still running, or while nobody asked, is skipped.
+/// What is due while the poll before is still running, or while nobody asked, is skipped. Polls can be asked
+/// for in between.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     groups: Vec<Group>,
@@ -26,6 +35,8 @@ pub struct Schedule {
 struct Group {
     rate: Duration,
     due: Tick,
+    /// A poll besides, which changes nothing of when others are due.
+    extra: Option<Tick>,
     running: bool,
 }
 
@@ -37,15 +48,19 @@ impl Schedule {
     /// If a rate is 0; configuration refuses it.
     pub fn new(device: u32, rates: &[Duration], start: Tick) -> Schedule {
         assert!(rates.iter().all(|rate| *rate >= Duration::from_micros(1)), "a rate is longer than nothing");
-        let first = |rate: Duration| start + spread(device, rate.min(FIRST_POLLS_WITHIN));
-        let groups = rates.iter().map(|&rate| Group { rate, due: first(rate), running: false });
+        let first = |rate: Duration| {
+            let step_us = TOGETHER.min(rate / LEAST_PLACES).as_micros().max(1);
+            let place_us = spread(device, rate.min(FIRST_POLLS_WITHIN)).as_micros();
+            start + Duration::from_micros((place_us - place_us % step_us) as u64)
+        };
+        let groups = rates.iter().map(|&rate| Group { rate, due: first(rate), extra: None, running: false });
         Schedule { groups: groups.collect(), overruns: 0 }
     }
 
     /// When the next poll can begin, as far as is known: a group whose poll is running comes in by
     /// [`on_done`](Self::on_done). `None` if all are running.
     pub fn next_due(&self) -> Option<Tick> {
-        self.groups.iter().filter(|group| !group.running).map(|group| group.due).min()
+        self.groups.iter().filter(|group| !group.running).map(Group::next).min()
     }
 
     /// Begin the poll that is due for the longest time, and say of which group. [`on_done`](Self::on_done)
@@ -53,12 +68,30 @@ impl Schedule {
     pub fn pop_due(&mut self, now: Tick) -> Option<u16> {
         let groups = self.groups.iter().enumerate();
         let (number, _) = groups
-            .filter(|(_, group)| !group.running && group.due <= now)
-            .min_by_key(|(_, group)| group.due)?;
+            .filter(|(_, group)| !group.running && group.next() <= now)
+            .min_by_key(|(_, group)| group.next())?;
         let group = &mut self.groups[number];
         group.running = true;
-        group.advance((now - group.due).as_micros() / group.rate.as_micros() + 1);
+        group.extra = None;
+        if group.due <= now {
+            group.advance((now - group.due).as_micros() / group.rate.as_micros() + 1);
+        }
         Some(number as u16)
+    }
+
+    /// Poll a group at that time, if it is not due before.
+    pub fn add(&mut self, group: u16, at: Tick) {
+        let group = &mut self.groups[usize::from(group)];
+        group.extra = Some(group.extra.map_or(at, |extra| extra.min(at)));
+    }
+
+    /// The device has just come back: poll it soon, however slow its rates are. `device` is its number.
+    pub fn on_return(&mut self, device: u32, now: Tick) {
+        for group in 0..self.groups.len() {
+            if self.groups[group].due > now + SOON {
+                self.add(group as u16, now + spread(device, SOON));
+            }
+        }
     }
 
     /// The poll of a group is over, whatever came of it.
@@ -77,6 +110,10 @@ impl Schedule {
 }
 
 impl Group {
+    fn next(&self) -> Tick {
+        self.extra.map_or(self.due, |extra| extra.min(self.due))
+    }
+
     /// Leave so many due times out.
     fn advance(&mut self, times: u128) {
         let due_us = u128::from(self.due.as_micros()) + times * self.rate.as_micros();
@@ -172,6 +209,43 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_in_between_changes_nothing_of_the_others() {
+        let mut schedule = schedule(&[60_000]);
+        assert_eq!(schedule.pop_due(at(0)), Some(0));
+        schedule.on_done(0, at(10));
+        schedule.add(0, at(2_000));
+        schedule.add(0, at(1_000));
+        assert_eq!((next_ms(&schedule), schedule.pop_due(at(999))), (Some(1_000), None));
+        assert_eq!(schedule.pop_due(at(1_000)), Some(0));
+        schedule.on_done(0, at(1_010));
+        assert_eq!(next_ms(&schedule), Some(60_000), "it was one poll");
+        schedule.add(0, at(70_000));
+        assert_eq!(schedule.pop_due(at(60_005)), Some(0));
+        schedule.on_done(0, at(60_010));
+        assert_eq!((next_ms(&schedule), schedule.overruns()), (Some(120_000), 0), "it was due before");
+    }
+
+    #[test]
+    fn who_comes_back_is_polled_within_a_second() {
+        let polled_after = |device: u32| {
+            let mut schedule = Schedule::new(device, &[ms(3_600_000)], at(0));
+            assert_eq!(schedule.pop_due(at(20_000)), Some(0));
+            schedule.on_done(0, at(20_000));
+            schedule.on_return(device, at(20_000));
+            schedule.next_due().expect("it is idle") - at(20_000)
+        };
+        let mut times: Vec<_> = (0..1_000).map(polled_after).collect();
+        times.sort_unstable();
+        assert!(times[999] < SOON);
+        assert!(times.windows(2).all(|two| two[1] - two[0] <= ms(3)), "spread as evenly as first polls");
+        let mut often = schedule(&[500]);
+        assert_eq!(often.pop_due(at(0)), Some(0));
+        often.on_done(0, at(0));
+        often.on_return(0, at(100));
+        assert_eq!(next_ms(&often), Some(500), "soon enough by itself");
+    }
+
+    #[test]
     fn what_is_due_for_the_longest_time_comes_first() {
         let mut schedule = schedule(&[100, 250, 1_000]);
         let begun: Vec<_> = std::iter::from_fn(|| schedule.pop_due(at(0))).collect();
@@ -203,6 +277,20 @@ mod tests {
         check(ms(1_000), ms(1_000));
         check(ms(10_000), ms(10_000));
         check(ms(3_600_000), ms(10_000));
+    }
+
+    /// What is due in one moment is one turn.
+    #[test]
+    fn first_polls_come_together() {
+        #[track_caller]
+        fn check(rate: Duration, moments: usize) {
+            let first = |device| Schedule::new(device, &[rate], at(0)).next_due().expect("it is idle");
+            let firsts: std::collections::HashSet<_> = (0..5_000).map(first).collect();
+            assert_eq!(firsts.len(), moments, "of 5000 devices that are polled each {rate:?}");
+        }
+        check(ms(1_000), 200);
+        check(ms(30), 10);
+        check(Duration::from_micros(3), 3);
     }
 
     proptest! {

@@ -208,7 +208,11 @@ impl Engine {
         if link.is_open() {
             at = at.min(session.deadline().unwrap_or(Tick::NEVER));
         }
-        if at < Tick::NEVER {
+        if link.flags.drives {
+            // The timeout of a request that is answered lies long before the next one: it would wake us up in
+            // vain after each poll.
+            self.timers.arm(index as u32, at);
+        } else if at < Tick::NEVER {
             self.timers.arm_no_later(index as u32, at);
         }
     }

@@ -254,17 +254,25 @@ impl Recorder {
 
     /// Let the oldest frames of those that have the most go, until there are blocks for so many bytes more.
     fn make_room(&mut self, id: RingId, bytes: usize) -> bool {
-        while self.rings[id.key()].chain.blocks_for(bytes) > self.pool.available() {
+        loop {
+            let chain = &self.rings[id.key()].chain;
+            let needed = chain.blocks_for(bytes);
+            if needed <= self.pool.available() {
+                return true;
+            }
             let largest = self.largest.first().expect("a ring is there") as usize;
-            if self.rings[largest].chain.blocks() == 0 {
+            let most = self.rings[largest].chain.blocks();
+            if most == 0 {
                 return false;
             }
+            // Its own, where it would be one of the largest then: no other has to be fetched from memory.
+            let is_large = chain.blocks() > 0 && chain.blocks() + needed >= most;
+            let largest = if is_large { id.key() } else { largest };
             self.drop_oldest(largest);
             if largest != id.key() {
                 self.remove_if_unused(RingId::of(largest));
             }
         }
-        true
     }
 
     /// Let go of a ring's oldest frames, until a block is free.

@@ -201,9 +201,10 @@ impl Reactor {
     pub fn conduct(mut self, mut conduct: impl FnMut(&mut Engine, Now, bool) -> Course) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut stop_by: Option<Tick> = None;
-        let mut next = self.clock.tick();
+        let mut ended = self.clock.tick();
+        let mut next = ended;
         loop {
-            let timeout = self.timeout(next, stop_by);
+            let timeout = self.timeout(ended, next, stop_by);
             if let (Some(alarm), Some(timeout)) = (&self.alarm, timeout) {
                 alarm.set(timeout)?;
             }
@@ -235,7 +236,8 @@ impl Reactor {
                 self.engine.on_dialled(key, Err(why), &mut self.sockets);
             }
             next = self.engine.end(&mut self.sockets).min(again);
-            self.engine.on_turn_measured(self.clock.tick() - now.tick);
+            ended = self.clock.tick();
+            self.engine.on_turn_measured(ended - now.tick);
             if let Some(stop_by) = stop_by {
                 let is_late = now.tick >= stop_by;
                 if is_late && !self.engine.is_empty() {
@@ -260,14 +262,14 @@ impl Reactor {
     }
 
     /// How long to wait for events: until the next deadline of the engine or of our own.
-    fn timeout(&self, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
+    fn timeout(&self, now: Tick, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
         let may_accept = self.accept_again.is_none() || self.sockets.has_closed();
         let has_newcomers = self.gates.has_any(self.engine.number());
         if (may_accept && self.somebody_waits) || self.sockets.have_datagrams() || has_newcomers {
             return Some(Duration::ZERO);
         }
         let due = [Some(next), self.accept_again, stop_by].into_iter().flatten().min();
-        due.filter(|due| *due < Tick::NEVER).map(|due| due - self.clock.tick())
+        due.filter(|due| *due < Tick::NEVER).map(|due| due - now)
     }
 
     fn on_event(&mut self, event: &Event) {

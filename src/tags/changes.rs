@@ -41,6 +41,7 @@ impl Changes {
     /// Let every shard that has subscriptions know. Called while the tag cannot be read, so that a mark
     /// stands for a state that its shard has not seen, and never for one that it has. Then
     /// [`ring`](Self::ring).
+    #[inline]
     pub(super) fn mark(&self, tag: TagId) {
         #[cfg(test)]
         if mutants::strikes(Mutant::LostMark) {
@@ -48,10 +49,7 @@ impl Changes {
         }
         for inbox in &self.inboxes {
             if inbox.open.load(Ordering::Acquire) {
-                let mut dirty = inbox.lock();
-                if dirty.marks.insert(tag) {
-                    dirty.queue.push_back(tag);
-                }
+                inbox.mark(tag);
             }
         }
     }
@@ -111,6 +109,14 @@ impl Changes {
 }
 
 impl Inbox {
+    #[inline(never)]
+    fn mark(&self, tag: TagId) {
+        let mut dirty = self.lock();
+        if dirty.marks.insert(tag) {
+            dirty.queue.push_back(tag);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Dirty> {
         self.dirty.lock().expect("a panic ends the process, so no lock is poisoned")
     }

@@ -53,6 +53,7 @@ impl Table {
     }
 
     /// The slot of a tag, which must be an id that the catalog gave out.
+    #[inline]
     pub(super) fn lock(&self, tag: TagId) -> MutexGuard<'_, Slot> {
         let (chunk, slot) = (tag.0 as usize / CHUNK_SLOTS, tag.0 as usize % CHUNK_SLOTS);
         let chunk =

@@ -138,6 +138,7 @@ impl<'a> Input<'a> {
     }
 
     /// Allocates once for text, and for nothing else.
+    #[inline]
     pub fn into_value(self) -> Value {
         match self {
             Input::Null => Value::Null,

@@ -1,18 +1,24 @@
 //! One device: what is to be asked of it next, and what its answers and its silence mean for its tags.
 
+mod aging;
+mod scanning;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+
+use scanning::Scan;
 
 use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
 use super::places::Block;
+use super::points::PointSettings;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
 use super::writing::{Order, Writing, value_written};
 use super::written::Written;
 use crate::base::time::Tick;
 use crate::drivers::breaker::{Breaker, Permit};
+use crate::drivers::dead_share::DeadShare;
 use crate::drivers::round_trip::RoundTrip;
 use crate::drivers::schedule::Schedule;
 use crate::engine::Context;
@@ -20,22 +26,21 @@ use crate::protocols::modbus::{Bits, Exception, Registers, Request, Response};
 use crate::tags::value::{Input, Quality};
 use crate::tags::{Limit, Refusal, TagId};
 
-/// Without `stale_after`, a value is too old after so many rates.
-const STALE_AFTER_RATES: u32 = 3;
-
 pub(super) struct Device {
     pub(super) settings: DeviceSettings,
     pub(super) figures: Arc<DeviceFigures>,
     pub(super) breaker: Breaker,
     pub(super) round_trip: RoundTrip,
+    /// What it takes of its line.
+    pub(super) dead_share: DeadShare,
     /// Its points' tags are consecutive.
     first_tag: TagId,
     quarantine: Quarantine,
     schedule: Schedule,
     /// Requests of the scans that run, which are not sent yet.
     reads: VecDeque<Read>,
-    /// Requests of each group's scan that are not settled.
-    unsettled: Vec<u16>,
+    /// Of each group.
+    scans: Vec<Scan>,
     /// How often all scans were given up.
     epoch: u32,
     /// Writes that are not sent yet, in their order.
@@ -63,6 +68,8 @@ pub(super) struct Read {
     pub(super) block: Block,
     /// How often it may be sent again.
     tries_left: u8,
+    /// It is sent to learn.
+    is_trial: bool,
     /// Given up together with its scan, it settles nothing any more.
     epoch: u32,
 }
@@ -78,6 +85,7 @@ impl Device {
     pub(super) fn new(
         settings: DeviceSettings,
         figures: Arc<DeviceFigures>,
+        dead_share: DeadShare,
         first_tag: TagId,
         now: Tick,
     ) -> Device {
@@ -87,11 +95,12 @@ impl Device {
             // As many as a poll of one request uses up, twice: one lost packet is no death.
             breaker: Breaker::new(2 * (u32::from(settings.retries) + 1)),
             round_trip: RoundTrip::new(settings.timeout),
+            dead_share,
             first_tag,
             quarantine: Quarantine::new(Arc::clone(&model.plan)),
             schedule: Schedule::new(settings.owner.0.into(), &model.rates, now),
             reads: VecDeque::new(),
-            unsettled: vec![0; model.rates.len()],
+            scans: vec![Scan::default(); model.rates.len()],
             epoch: 0,
             orders: VecDeque::new(),
             next_step: None,
@@ -218,7 +227,7 @@ impl Device {
     /// its half.
     pub(super) fn next_read(&mut self, cx: &mut Context<'_>) -> Option<Ask> {
         let now = cx.now().tick;
-        if !self.figures.is_enabled() || self.breaker.permit(now) != Permit::All {
+        if !self.is_polled() {
             return None;
         }
         self.questions.expire(cx, self.settings.write_expiry);
@@ -226,22 +235,6 @@ impl Device {
         let ask = polled.or_else(|| self.questions.next().map(Ask::Question)).or_else(|| self.next_poll(now));
         self.is_polls_turn = matches!(ask, Some(Ask::Question(_)));
         ask
-    }
-
-    /// The next poll: of a scan that runs, or of one that is due.
-    fn next_poll(&mut self, now: Tick) -> Option<Ask> {
-        while self.reads.is_empty() {
-            let group = self.schedule.pop_due(now)?;
-            for block in self.quarantine.on_scan(group) {
-                self.reads.push_back(Read { block, tries_left: self.settings.retries, epoch: self.epoch });
-            }
-            self.unsettled[usize::from(group)] = self.reads.len() as u16;
-            self.try_more(group, now);
-            if self.unsettled[usize::from(group)] == 0 {
-                self.finish_scan(group, now);
-            }
-        }
-        self.reads.pop_front().map(Ask::Read)
     }
 
     /// The one request that may tell whether a silent device answers again.
@@ -255,7 +248,7 @@ impl Device {
         self.probes = self.probes.wrapping_add(1);
         self.breaker.on_probe(now);
         // No scan waits for it.
-        Some(Ask::Read(Read { block, tries_left: 0, epoch: self.epoch }))
+        Some(Ask::Read(Read { block, tries_left: 0, is_trial: false, epoch: self.epoch }))
     }
 
     /// When something is too old: a value, or what waits to be sent.
@@ -268,13 +261,22 @@ impl Device {
 
     /// When it is to be read next, by a poll or because a master asks; at once if that is waiting.
     pub(super) fn read_at(&self) -> Tick {
-        if !self.figures.is_enabled() || !self.breaker.is_closed() {
+        if self.is_polled() && !self.questions.is_empty() { Tick::default() } else { self.poll_at() }
+    }
+
+    /// When it is to be polled next.
+    pub(super) fn poll_at(&self) -> Tick {
+        if !self.is_polled() {
             Tick::NEVER
-        } else if !self.reads.is_empty() || !self.questions.is_empty() {
+        } else if !self.reads.is_empty() {
             Tick::default()
         } else {
             self.schedule.next_due().unwrap_or(Tick::NEVER)
         }
+    }
+
+    fn is_polled(&self) -> bool {
+        self.figures.is_enabled() && self.breaker.is_closed()
     }
 
     /// Whether there is something to be written now.
@@ -295,6 +297,7 @@ impl Device {
         let model = Arc::clone(&self.settings.model);
         // Of a device that was paused meanwhile, nothing is good any more.
         let is_enabled = self.figures.is_enabled();
+        let now = cx.now().tick;
         for found in model.plan.found(&read.block).filter(|_| is_enabled) {
             let point = &model.points[found.point];
             if self.written.is_newer(point, sent) {
@@ -310,10 +313,13 @@ impl Device {
             };
             self.report(cx, found.point, value);
         }
-        let now = cx.now().tick;
+        if let Some(rate) = model.rates.get(usize::from(read.block.group)) {
+            self.begin_to_age(*rate, now);
+        }
         self.written.forget_old(now);
         if !was_probe {
             self.quarantine.on_read(&read.block);
+            self.scans[usize::from(read.block.group)].has_taught |= read.is_trial;
             if self.figures.quarantined.value() > 0 {
                 self.count_quarantined();
             }
@@ -343,7 +349,10 @@ impl Device {
             return;
         }
         let verdict = match why {
-            Exception::IllegalDataAddress => self.quarantine.on_refused(&read.block, now),
+            Exception::IllegalDataAddress => {
+                self.scans[usize::from(read.block.group)].has_taught = true;
+                self.quarantine.on_refused(&read.block, now)
+            }
             _ => Verdict::Open,
         };
         let is_bad = match (why, verdict) {
@@ -376,35 +385,6 @@ impl Device {
         self.settle_read(read, cx.now().tick);
     }
 
-    fn settle_read(&mut self, read: Read, now: Tick) {
-        if read.epoch != self.epoch {
-            return;
-        }
-        let group = read.block.group;
-        let unsettled = &mut self.unsettled[usize::from(group)];
-        *unsettled = unsettled.saturating_sub(1);
-        self.try_more(group, now);
-        if self.unsettled[usize::from(group)] == 0 {
-            self.finish_scan(group, now);
-        }
-    }
-
-    /// What is to be learned in this scan.
-    fn try_more(&mut self, group: u16, now: Tick) {
-        if let Some(block) = self.quarantine.next_trial(group, now) {
-            self.reads.push_back(Read { block, tries_left: 0, epoch: self.epoch });
-            self.unsettled[usize::from(group)] += 1;
-        }
-    }
-
-    fn finish_scan(&mut self, group: u16, now: Tick) {
-        self.schedule.on_done(group, now);
-        self.figures.overruns.set(self.schedule.overruns());
-        let read = self.read_at.iter().enumerate();
-        let polled = read.filter(|(point, _)| !matches!(self.figures.reason(*point), Reason::Exception(_)));
-        self.figures.set_oldest(polled.map(|(_, at)| *at).min().unwrap_or(now));
-    }
-
     /// A point has this value, or registers without meaning.
     pub(super) fn report(
         &mut self,
@@ -433,17 +413,17 @@ impl Device {
     fn tell(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'_>) {
         let now = cx.now();
         cx.report(self.tag_of(point), value, Quality::Good, now.wall);
-        let rate = self.settings.model.points[point].rate;
         self.read_at[point] = now.tick;
-        self.stale_at = self.stale_at.min(now.tick + self.stale_after(rate));
         self.figures.set_reason(cx.tags(), point, Reason::None, now.wall);
     }
 
     /// A write was confirmed. It is told whatever the deadband: who wrote it wants to see it.
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
+        let now = cx.now().tick;
         self.tell(cx, point, value);
-        let point = &self.settings.model.points[point];
-        self.written.note(point.address.area(), point.span(), cx.now().tick);
+        let PointSettings { address, rate, .. } = self.settings.model.points[point];
+        self.begin_to_age(rate, now);
+        self.written.note(address.area(), self.settings.model.points[point].span(), now);
     }
 
     /// A master's write was confirmed: points of which it says all are known by it, as by a write of the tag;
@@ -459,8 +439,9 @@ impl Device {
                 match value_written(request, span, point) {
                     Some(Ok(value)) => self.tell(cx, number, value),
                     Some(unreadable) => self.report(cx, number, unreadable),
-                    None => {}
+                    None => continue,
                 }
+                self.begin_to_age(point.rate, cx.now().tick);
             }
         }
         self.written.note(area, span, cx.now().tick);
@@ -469,10 +450,6 @@ impl Device {
     /// An order goes on with another request.
     pub(super) fn go_on(&mut self, step: Box<Writing>) {
         self.next_step = Some(step);
-    }
-
-    fn stale_after(&self, rate: Duration) -> Duration {
-        self.settings.stale_after.unwrap_or(STALE_AFTER_RATES * rate)
     }
 
     /// The points of a block are not known now.
@@ -497,28 +474,6 @@ impl Device {
         }
     }
 
-    /// Let what was not read for too long turn uncertain, and orders that were not sent in time be refused.
-    pub(super) fn expire(&mut self, cx: &mut Context<'_>) {
-        self.expire_orders(cx);
-        self.questions.expire(cx, self.settings.write_expiry);
-        let now = cx.now().tick;
-        if self.stale_at > now {
-            return;
-        }
-        self.stale_at = Tick::NEVER;
-        for point in 0..self.read_at.len() {
-            if self.figures.reason(point) != Reason::None {
-                continue;
-            }
-            let at = self.read_at[point] + self.stale_after(self.settings.model.points[point].rate);
-            if at <= now {
-                self.doubt_point(cx, point, Reason::Stale, false);
-            } else {
-                self.stale_at = self.stale_at.min(at);
-            }
-        }
-    }
-
     /// It cannot be asked any more, for now: all of its tags are in doubt, and orders that were not sent
     /// never will be.
     pub(super) fn give_up(&mut self, cx: &mut Context<'_>, state: State, reason: Reason) {
@@ -538,11 +493,16 @@ impl Device {
         self.reads.clear();
         self.epoch = self.epoch.wrapping_add(1);
         let now = cx.now().tick;
-        for group in 0..self.unsettled.len() {
-            if std::mem::take(&mut self.unsettled[group]) > 0 {
+        for group in 0..self.scans.len() {
+            if std::mem::take(&mut self.scans[group].unsettled) > 0 {
                 self.schedule.on_done(group as u16, now);
             }
         }
+    }
+
+    /// It can be asked again, after a time in which it could not.
+    pub(super) fn on_return(&mut self, now: Tick) {
+        self.schedule.on_return(self.settings.owner.0.into(), now);
     }
 
     /// There is a new connection.
@@ -557,7 +517,10 @@ impl Device {
     }
 
     /// It has answered something.
-    pub(super) fn on_answer(&mut self) {
+    pub(super) fn on_answer(&mut self, now: Tick) {
+        if !self.breaker.is_closed() {
+            self.on_return(now);
+        }
         self.breaker.on_reply();
         if self.figures.is_enabled() {
             self.figures.set_state(State::Online);

@@ -182,9 +182,23 @@ impl DeviceFigures {
         Reason::from_code(self.reasons[point].load(Relaxed))
     }
 
+    /// Of each point, whether the device refuses it.
+    pub fn are_refused(&self) -> impl Iterator<Item = bool> {
+        self.reasons.iter().map(|reason| reason.load(Relaxed) >= FIRST_EXCEPTION)
+    }
+
     /// Sets why a point is not good, and the tag that says so if there is one.
+    #[inline]
     pub fn set_reason(&self, tags: &Tags, point: usize, reason: Reason, time: Timestamp) {
-        if self.reasons[point].swap(reason.code(), Relaxed) != reason.code() && self.has_named.load(Relaxed) {
+        // Only the line that polls the device sets it.
+        if self.reasons[point].load(Relaxed) != reason.code() {
+            self.change_reason(tags, point, reason, time);
+        }
+    }
+
+    fn change_reason(&self, tags: &Tags, point: usize, reason: Reason, time: Timestamp) {
+        self.reasons[point].store(reason.code(), Relaxed);
+        if self.has_named.load(Relaxed) {
             if let Some(&tag) = self.named().get(&point) {
                 show_reason(tags, tag, reason, time);
             }

@@ -1,7 +1,11 @@
 //! A line: one connection, and the devices behind it that share it. Decides who is asked next, and which
 //! request an answer belongs to.
 
+mod sharing;
+
 use std::time::Duration;
+
+use sharing::Leave;
 
 use super::asking::Asked;
 use super::device::{Ask, Device, is_gateways};
@@ -95,11 +99,14 @@ impl Line {
     ) -> Line {
         let LineSettings { url, carrier, address, window, min_gap, echo_tid, dead_share, devices } = settings;
         let seed = devices.first().map_or(0, |device| u64::from(device.owner.0));
+        // Without ids the line is held after a timeout, for as long again.
+        let share_of = |timeout: Duration| DeadShare::new(dead_share, timeout * if echo_tid { 1 } else { 2 });
+        let longest = devices.iter().map(|device| device.timeout).max().unwrap_or_default();
         let devices = devices.into_iter().map(|device| {
             let first = device.model.points.first();
             let first = first.map_or(TagId(0), |point| first_tag(&format!("{}/{}", device.name, point.name)));
-            let figures = figures.of(device.owner);
-            Device::new(device, figures, first, now)
+            let (figures, share) = (figures.of(device.owner), share_of(device.timeout));
+            Device::new(device, figures, share, first, now)
         });
         Line {
             to: Endpoint { address, from: None, transport: carrier.transport() },
@@ -109,11 +116,11 @@ impl Line {
             min_gap,
             echo_tid,
             devices: devices.collect(),
+            dead_share: share_of(longest),
             flights: Vec::new(),
             hold: None,
             last_tid: 0,
             turn: 0,
-            dead_share: DeadShare::new(dead_share),
             backoff: Backoff::new(seed),
             unheard_since: None,
             ready_at: now,
@@ -155,6 +162,7 @@ impl Line {
             cx.attach(device.settings.owner);
             device.on_connected(now);
             if self.was_connected {
+                device.on_return(now);
                 device.figures.reconnects.add(1);
             }
         }
@@ -320,18 +328,18 @@ impl Line {
         pdu: &[u8],
     ) {
         let now = cx.now().tick;
+        let is_unit_gone = result.as_ref().is_err_and(|why| is_gateways(*why));
+        if is_unit_gone {
+            self.on_silence(flight.device, flight.sent, now, now);
+        }
         let device = &mut self.devices[flight.device];
         match flight.ask {
             Ask::Read(_) => device.round_trip.on_reply(now - flight.sent),
             Ask::Write(_) => device.questions.on_written(now),
             Ask::Question(_) => {}
         }
-        let is_unit_gone = result.as_ref().is_err_and(|why| is_gateways(*why));
-        if is_unit_gone {
-            device.breaker.on_unanswered(flight.sent, now);
-            self.dead_share.on_unanswered(flight.sent, now);
-        } else {
-            device.on_answer();
+        if !is_unit_gone {
+            device.on_answer(now);
         }
         match (flight.ask, result) {
             (Ask::Read(read), Ok(response)) => {
@@ -412,7 +420,10 @@ impl Line {
     pub(super) fn see_who_is_paused(&mut self, cx: &mut Context<'_>) {
         for device in &mut self.devices {
             match (device.figures.is_enabled(), device.figures.state()) {
-                (true, State::Disabled) => device.figures.set_state(State::Connecting),
+                (true, State::Disabled) => {
+                    device.figures.set_state(State::Connecting);
+                    device.on_return(cx.now().tick);
+                }
                 (false, State::Disabled) | (true, _) => {}
                 (false, _) => device.give_up(cx, State::Disabled, Reason::Disabled),
             }
@@ -423,7 +434,6 @@ impl Line {
         let now = cx.now().tick;
         let device = &mut self.devices[flight.device];
         device.figures.timeouts.add(1);
-        device.breaker.on_unanswered(flight.sent, now);
         if !self.echo_tid {
             // As long as is configured: a reply that comes after a shorter timeout is late and no rarity.
             let quiet_for = device.settings.timeout;
@@ -435,10 +445,13 @@ impl Line {
                 function: flight.ask.request().function().code(),
             });
         }
-        self.dead_share.on_unanswered(flight.sent, self.hold.as_ref().map_or(now, |hold| hold.until));
+        let until = self.hold.as_ref().map_or(now, |hold| hold.until);
+        self.on_silence(flight.device, flight.sent, until, now);
+        let may_repeat = self.leave(flight.device, now) == Leave::All;
+        let device = &mut self.devices[flight.device];
         match flight.ask {
             Ask::Read(read) => device.on_read_unanswered(cx, read, flight.is_probe),
-            Ask::Write(mut writing) if writing.tries_left > 0 && device.breaker.is_closed() => {
+            Ask::Write(mut writing) if writing.tries_left > 0 && device.breaker.is_closed() && may_repeat => {
                 writing.tries_left -= 1;
                 device.go_on(writing);
             }
@@ -477,6 +490,9 @@ impl Line {
         let count = self.devices.len();
         let order = (1..=count).map(|step| (self.turn + step) % count);
         for at in order.clone() {
+            if self.leave(at, now) != Leave::All {
+                continue;
+            }
             if let Some(ask) = self.devices[at].next_write(cx) {
                 return Some((at, ask, false));
             }
@@ -488,16 +504,16 @@ impl Line {
             }
         }
         for at in order {
-            if let Some(ask) = self.devices[at].next_read(cx) {
+            let ask = match self.leave(at, now) {
+                Leave::All => self.devices[at].next_read(cx),
+                Leave::Poll => self.devices[at].next_poll(now),
+                Leave::Nothing => None,
+            };
+            if let Some(ask) = ask {
                 return Some((at, ask, false));
             }
         }
         None
-    }
-
-    /// How long the line waits if a device does not answer. Without ids it is held for as long again.
-    fn cost_of(&self, device: &Device) -> Duration {
-        device.settings.timeout * if self.echo_tid { 1 } else { 2 }
     }
 
     fn send(&mut self, cx: &mut Context<'_>, at: usize, ask: Ask, is_probe: bool) {
@@ -505,15 +521,7 @@ impl Line {
         self.turn = at;
         self.last_tid = self.last_tid.wrapping_add(1);
         let device = &self.devices[at];
-        let (unit, timeout) = (
-            device.settings.unit,
-            match &ask {
-                Ask::Read(_) if is_probe => device.settings.timeout,
-                Ask::Read(_) => device.round_trip.read_timeout(),
-                // Nor for what masters ask: it may take longer than what we ask, and is not asked again.
-                Ask::Write(_) | Ask::Question(_) => device.round_trip.write_timeout(),
-            },
-        );
+        let (unit, timeout) = (device.settings.unit, self.timeout_of(device, &ask, is_probe, now));
         device.figures.requests.add(1);
         let mut pdu = Pdu::new();
         ask.request().encode(&mut pdu);
@@ -552,31 +560,22 @@ impl Line {
             next = next.min(flight.deadline);
         }
         let can_send = self.flights.len() < self.window && self.hold.is_none() && !self.is_stuck;
-        for device in &self.devices {
+        for (at, device) in self.devices.iter().enumerate() {
             next = next.min(device.expires_at());
             // While the line is busy or held, what is due waits for that to end.
             if can_send {
                 let probe = self.probe_due(device, now);
-                let read = device.read_at();
-                let write = if device.has_write() { now } else { Tick::NEVER };
-                next = next.min(probe.min(read).min(write).max(self.ready_at));
+                let other = match self.leave(at, now) {
+                    Leave::All if device.has_write() => now,
+                    Leave::All => device.read_at(),
+                    Leave::Poll => device.poll_at(),
+                    Leave::Nothing => Tick::NEVER,
+                };
+                next = next.min(probe.min(other).max(self.ready_at));
             }
         }
         let hold = self.hold.as_ref().map_or(Tick::NEVER, |hold| hold.until.min(hold.at_most_until));
         next.min(hold)
-    }
-
-    /// When a silent device may be probed.
-    fn probe_due(&self, device: &Device, now: Tick) -> Tick {
-        match device.breaker.probe_at() {
-            Some(_) if !device.figures.is_enabled() || self.flights.iter().any(|flight| flight.is_probe) => {
-                Tick::NEVER
-            }
-            // Whoever is alone on the line takes it from nobody.
-            Some(at) if self.devices.len() == 1 => at,
-            Some(at) => at.max(self.dead_share.probe_at(now, self.cost_of(device))),
-            None => Tick::NEVER,
-        }
     }
 }
 

@@ -43,8 +43,8 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     places: Vec<Place>,
-    /// The numbers of the points, by place.
-    points: Vec<u32>,
+    /// All points, by place.
+    points: Vec<Placed>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,13 @@ struct Place {
     at: Point,
     /// Where its points begin in `Places::points`; they end where those of the next place begin.
     first_point: u32,
+}
+
+/// A point and where its place starts, which is what each answer asks for.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    point: u32,
+    start: u16,
 }
 
 impl Block {
@@ -89,7 +96,8 @@ impl Places {
             }
         }
         places.shrink_to_fit();
-        Places { places, points: numbers }
+        let placed = |point: u32| Placed { point, start: points[point as usize].span.start };
+        Places { places, points: numbers.into_iter().map(placed).collect() }
     }
 
     /// The places of each area of each group.
@@ -118,16 +126,15 @@ impl Places {
 
     /// The points of a block.
     pub(super) fn found(&self, block: &Block) -> impl Iterator<Item = Found> {
-        let start = block.span.start;
-        (block.first as usize..block.end as usize).flat_map(move |place| {
-            let offset = self.places[place].at.span.start - start;
-            self.points_at(place).iter().map(move |&point| Found { point: point as usize, offset })
-        })
+        let base = block.span.start;
+        let points = &self.points[self.first_point(block.first)..self.first_point(block.end)];
+        points
+            .iter()
+            .map(move |&Placed { point, start }| Found { point: point as usize, offset: start - base })
     }
 
-    fn points_at(&self, place: usize) -> &[u32] {
-        let first = |place: &Place| place.first_point as usize;
-        let end = self.places.get(place + 1).map_or(self.points.len(), first);
-        &self.points[first(&self.places[place])..end]
+    /// The place of the first point of a place, or behind the last.
+    fn first_point(&self, place: u32) -> usize {
+        self.places.get(place as usize).map_or(self.points.len(), |place| place.first_point as usize)
     }
 }

@@ -33,7 +33,12 @@ impl Written {
     }
 
     /// Whether some of the point was written after `sent`.
+    #[inline]
     pub(super) fn is_newer(&self, point: &PointSettings, sent: Tick) -> bool {
+        !self.writes.is_empty() && self.is_written_since(point, sent)
+    }
+
+    fn is_written_since(&self, point: &PointSettings, sent: Tick) -> bool {
         let (area, span) = (point.address.area(), point.span());
         self.writes.iter().any(|(of, part, confirmed)| {
             let overlaps = u32::from(part.start) < span.end() && u32::from(span.start) < part.end();

@@ -1,5 +1,7 @@
 //! What the silence of one costs the others.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::base::time::Tick;
 
@@ -53,6 +55,95 @@ fn a_deaf_unit_takes_a_tenth_of_its_line_at_most() {
     }
 }
 
+/// How long the line was kept from others by requests to unit 2 that it did not answer, in any ten seconds.
+/// `asked` is all that came to the line, by unit.
+fn most_taken_ms(asked: &[(u8, Tick)], dead_from: Tick) -> u64 {
+    let taken: Vec<(Tick, Tick)> = asked
+        .windows(2)
+        .filter(|two| two[0].0 == 2 && two[0].1 >= dead_from)
+        .map(|two| (two[0].1, two[1].1))
+        .collect();
+    let within = |end: Tick| {
+        let begin = Tick::from_micros(end.as_micros().saturating_sub(10_000_000));
+        taken.iter().map(|(from, to)| *to.min(&end) - *from.max(&begin)).sum::<Duration>()
+    };
+    taken.iter().map(|(_, to)| within(*to).as_millis() as u64).max().unwrap_or(0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Whenever it dies, whatever its timeout and retries, and while somebody writes to it.
+    #[test]
+    fn a_dying_unit_takes_a_tenth_of_any_ten_seconds(
+        timeout_ms in 100..1_500_u64,
+        retries in 0..4_u8,
+        dies_after_ms in 0..4_000_u64,
+        is_rtu: bool,
+        is_written: bool,
+    ) {
+        let url = if is_rtu { "modbus-rtu://10.0.0.7" } else { "modbus://10.0.0.7" };
+        let keys = format!("timeout = '{timeout_ms}ms'\nretries = {retries}\nstale_after = '1m'");
+        let keys = keys + "\nrate = '50ms'";
+        let config = pair(&keys, url).replace("type = 'u16'", "type = 'u16'\naccess = 'rw'");
+        let mut bench = Bench::new(&config);
+        bench.accept();
+        let mut asked_at = Vec::new();
+        bench.serve(millis(dies_after_ms), |asked| Some(orderly(asked)));
+        let dead_from = bench.now();
+        for _ in 0..25 {
+            if is_written {
+                bench.set("deaf/a", "5");
+            }
+            bench.serve(seconds(1), |asked| {
+                asked_at.push((asked.unit, asked.at));
+                (asked.unit == 1).then(|| orderly(asked))
+            });
+        }
+        prop_assert_eq!(bench.figure("deaf", "state"), "silent");
+        bench.check("m/a", "1010 good");
+        // Without ids the line is held after a timeout; and a request is repeated once in any case.
+        let held_ms = if is_rtu { timeout_ms } else { 0 };
+        let once_more_ms = if is_rtu || is_written { timeout_ms.min(100) + held_ms } else { 0 };
+        let most_ms = 1_000.max(timeout_ms + held_ms) + once_more_ms;
+        // Slaves look each 5 ms.
+        let taken_ms = most_taken_ms(&asked_at, dead_from);
+        prop_assert!(taken_ms <= most_ms + 50, "{taken_ms} ms, {most_ms} at most: {asked_at:?}");
+        bench.wind_up();
+    }
+}
+
+/// One answer that is lost is one poll that comes later, whatever the timeout.
+#[test]
+fn a_lost_answer_is_no_death() {
+    for (url, keys, most_ms) in [
+        ("modbus://10.0.0.7", "retries = 1", 150),
+        ("modbus://10.0.0.7", "retries = 0", 1_150),
+        ("modbus-rtu://10.0.0.7", "retries = 1", 1_150),
+        ("modbus-rtu://10.0.0.7", "retries = 0", 1_350),
+    ] {
+        let mut bench = Bench::new(&pair(&format!("{keys}\nrate = '1s'"), url));
+        bench.accept();
+        bench.serve(seconds(5), |asked| Some(orderly(asked)));
+        let (mut lost, mut found) = (None, None);
+        bench.serve(seconds(5), |asked| {
+            if asked.unit == 2 && lost.is_none() {
+                lost = Some(asked.at);
+                return None;
+            }
+            if asked.unit == 2 {
+                found.get_or_insert(asked.at);
+            }
+            Some(orderly(asked))
+        });
+        let (lost, found) = (lost.expect("it is polled"), found.expect("it is polled again"));
+        assert!(found - lost <= millis(most_ms), "{url} {keys}: {:?}", found - lost);
+        assert_eq!(bench.figure("deaf", "state"), "online");
+        bench.check("deaf/a", "2010 good");
+        bench.wind_up();
+    }
+}
+
 #[test]
 fn the_breaker_opens_after_two_polls_in_vain_and_one_reply_closes_it() {
     let mut bench = Bench::new(&pair("timeout = '300ms'\ndead_share = 100", "modbus://10.0.0.7"));
@@ -81,6 +172,25 @@ fn the_breaker_opens_after_two_polls_in_vain_and_one_reply_closes_it() {
     assert_eq!(bench.figure("deaf", "state"), "online");
     bench.serve(seconds(2), |asked| Some(orderly(asked)));
     bench.check("deaf/a", "2010 good");
+    bench.wind_up();
+}
+
+/// The probe that it answers reads one block only.
+#[test]
+fn who_answers_a_probe_is_polled_within_a_second() {
+    let mut bench = Bench::new(&pair("timeout = '100ms'\nrate = '1m'", "modbus://10.0.0.7"));
+    bench.accept();
+    serve_one(&mut bench, seconds(130));
+    assert_eq!(bench.figure("deaf", "state"), "silent");
+    let mut times = Vec::new();
+    bench.serve(seconds(12), |asked| {
+        if asked.unit == 2 {
+            times.push(asked.at);
+        }
+        Some(orderly(asked))
+    });
+    assert!(times.len() >= 2 && times[1] - times[0] <= millis(1_010), "{times:?}");
+    assert!(times.len() <= 3, "{times:?}");
     bench.wind_up();
 }
 

@@ -53,6 +53,39 @@ fn an_address_that_is_missing_leaves_the_poll_and_the_others_are_good() {
     bench.wind_up();
 }
 
+/// Scans in between follow each other a second apart, and end when all is learned.
+#[test]
+fn learning_does_not_wait_for_a_slow_rate() {
+    let mut bench = Bench::new(&six().replacen("\n[[", "\nrate = '10m'\n[[", 1));
+    bench.accept();
+    let mut scans: Vec<Vec<Asked>> = Vec::new();
+    bench.serve(seconds(30), |asked| {
+        match scans.last_mut().filter(|scan| asked.at - scan[0].at < millis(500)) {
+            Some(scan) => scan.push(asked.clone()),
+            None => scans.push(vec![asked.clone()]),
+        }
+        without(&[1, 4])(asked)
+    });
+    check_tags(&mut bench, &[1, 4]);
+    assert!((3..=8).contains(&scans.len()), "{scans:?}");
+    for two in scans.windows(2) {
+        assert!(two[1][0].at - two[0][0].at >= seconds(1), "{scans:?}");
+    }
+    bench.serve(seconds(500), without(&[1, 4]));
+    assert_eq!(bench.count("m", "requests"), scans.iter().map(|scan| scan.len() as u64).sum::<u64>());
+    bench.wind_up();
+}
+
+/// A device that answers, but not as it should, is not asked the more often for it.
+#[test]
+fn what_teaches_nothing_is_not_asked_for_in_between() {
+    let mut bench = Bench::new(&six().replacen("\n[[", "\nrate = '10m'\n[[", 1));
+    bench.accept();
+    bench.serve(seconds(60), |_| Some(vec![0x83, 4]));
+    assert_eq!(bench.count("m", "requests"), 1);
+    bench.wind_up();
+}
+
 #[test]
 fn one_refusal_is_not_believed() {
     let mut bench = Bench::new(&six());

@@ -221,6 +221,36 @@ fn a_device_can_be_paused() {
     bench.wind_up();
 }
 
+/// At a slow rate, too, whether it was lost or paused.
+#[test]
+fn who_comes_back_is_polled_within_a_second() {
+    let mut bench = Bench::new(&plain("rate = '1h'"));
+    let check_good = |bench: &mut Bench| {
+        bench.serve(millis(1_050), |asked| Some(orderly(asked)));
+        bench.check("m/a", "1010 good");
+        // Once, and then at its rate again.
+        let before = bench.count("m", "requests");
+        bench.serve(seconds(60), |asked| Some(orderly(asked)));
+        assert_eq!(bench.count("m", "requests"), before);
+    };
+    let conn = bench.accept();
+    check_good(&mut bench);
+
+    bench.rig.break_off(conn);
+    bench.rig.settle();
+    bench.check("m/a", "1010 uncertain");
+    bench.wait_for_dial();
+    check_good(&mut bench);
+
+    bench.set("$device/m/enabled", "false");
+    bench.serve(seconds(2), |asked| Some(orderly(asked)));
+    bench.check("m/a", "1010 uncertain");
+    bench.set("$device/m/enabled", "true");
+    bench.serve(seconds(2), |asked| Some(orderly(asked)));
+    check_good(&mut bench);
+    bench.wind_up();
+}
+
 #[test]
 fn one_of_two_on_a_line_can_be_paused() {
     let mut bench = Bench::new(&(plain("") + &plain("unit = 2").replace("'m'", "'n'")));
