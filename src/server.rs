@@ -10,7 +10,7 @@ use crate::config::{Config, ListenConfig};
 use crate::drivers::{self, modbus::figures::FleetFigures};
 use crate::engine::{Engine, Figures, Listener, Protocol, Settings, Shared, declare_system_tags};
 use crate::reactor::{
-    BoundSocket, Clock, DESCRIPTORS_OF_SHARD, Reactor, bind, raise_descriptor_limit, run_all,
+    BoundSocket, Clock, DESCRIPTORS_OF_SHARD, Reactor, ServiceManager, bind, raise_descriptor_limit, run_all,
 };
 use crate::tags::name::TagName;
 use crate::tags::value::Quality;
@@ -129,7 +129,14 @@ impl Server {
             log::info!("{shards} shards serve connections, a thread each");
         }
         let grace = config.server.shutdown_grace;
-        let reactors = Reactor::of_all(engines, clock, sockets, grace).map_err(StartError::System)?;
+        let mut reactors = Reactor::of_all(engines, clock, sockets, grace).map_err(StartError::System)?;
+        match ServiceManager::from_environment() {
+            Ok(Some(manager)) => manager.watch(&mut reactors),
+            Ok(None) => {}
+            Err(why) => {
+                log::warn!("{why}; a service manager, such as systemd, will not hear that the server runs");
+            }
+        }
         Ok(Server { reactors, bound })
     }
 

@@ -3,6 +3,7 @@
 mod alarm;
 mod descriptors;
 mod listen;
+mod notify;
 mod shards;
 mod signals;
 mod sockets;
@@ -20,10 +21,12 @@ use crate::engine::{Admission, Engine, Ready};
 
 pub use descriptors::{Descriptors, raise_descriptor_limit};
 pub use listen::{BoundSocket, KeepAlive, bind};
+pub use notify::ServiceManager;
 pub use shards::{DESCRIPTORS_OF_SHARD, run_all};
 
 use alarm::Alarm;
 use listen::{Accepted, Door, Newcomer};
+use notify::Pulse;
 use shards::Gates;
 use signals::Signals;
 use sockets::Sockets;
@@ -99,6 +102,8 @@ pub struct Reactor {
     gates: Arc<Gates>,
     /// Only where milliseconds are too coarse.
     alarm: Option<Alarm>,
+    /// Where a service manager wants to hear of us.
+    pulse: Option<Pulse>,
     /// Where datagrams are received; empty where no listener gets any.
     datagram: Vec<u8>,
     /// Descriptors ran out: nobody is accepted until then, or until one is closed.
@@ -176,6 +181,7 @@ impl Reactor {
             signals: None,
             gates,
             alarm: None,
+            pulse: None,
             datagram,
             accept_again: None,
             out_of_descriptors: false,
@@ -217,11 +223,11 @@ impl Reactor {
             for event in &events {
                 self.on_event(event);
             }
-            let mut again = Tick::NEVER;
+            let mut again = self.pulse.as_mut().map_or(Tick::NEVER, |pulse| pulse.on_turn(now.tick));
             if stop_by.is_none() {
                 let signalled = self.signals.as_mut().is_some_and(Signals::take);
                 match conduct(&mut self.engine, now, signalled) {
-                    Course::GoOn(at) => again = at,
+                    Course::GoOn(at) => again = again.min(at),
                     Course::Stop => self.gates.stop(),
                 }
                 if self.gates.are_stopping() {
@@ -255,6 +261,9 @@ impl Reactor {
         if self.signals.is_some() {
             let connections = self.engine.shared().connections();
             log::info!("stopping: {connections} connections are answered and closed");
+            if let Some(pulse) = &self.pulse {
+                pulse.on_stop();
+            }
         }
         self.doors.clear();
         self.somebody_waits = false;

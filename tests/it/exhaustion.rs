@@ -23,7 +23,7 @@ fn accepting_pauses_when_descriptors_run_out() {
     }
     let used = server.descriptor_numbers();
     let limit = (0..).filter(|number| !used.contains(number)).nth(SPARE).expect("numbers do not end");
-    let old = set_limit(&server, Some(limit));
+    let old = limit_descriptors(&server, Some(limit));
     let mut waiting = server.clients(20);
     for client in &mut waiting {
         client.send("PING\n");
@@ -48,7 +48,7 @@ fn accepting_pauses_when_descriptors_run_out() {
     // Each one that leaves makes room for one that waits.
     connected.truncate(5);
     until("as many are served as have left", || answered(&waiting) == SPARE + 5);
-    set_limit(&server, old.current);
+    limit_descriptors(&server, old.current);
     for client in &mut waiting {
         client.expect("OK");
     }
@@ -139,7 +139,7 @@ fn answered(clients: &[Client]) -> usize {
 }
 
 /// Change how many descriptors the running server may have; returns what it was.
-fn set_limit(server: &Server, soft: Option<u64>) -> Rlimit {
+pub fn limit_descriptors(server: &Server, soft: Option<u64>) -> Rlimit {
     // Only the soft limit, which can be raised again.
     let now = rustix::process::getrlimit(Resource::Nofile);
     prlimit(Some(server.pid()), Resource::Nofile, Rlimit { current: soft, maximum: now.maximum })

@@ -35,6 +35,7 @@ mod modbus_protocol;
 mod modbus_proxy;
 mod modbus_quality;
 mod modbus_units;
+mod notify;
 mod poll;
 mod shards;
 mod shutdown;

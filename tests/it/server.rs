@@ -43,6 +43,7 @@ pub struct Builder {
     listen: Vec<String>,
     log: Option<&'static str>,
     ulimit: Option<&'static str>,
+    environment: Vec<(&'static str, String)>,
     stderr: Stderr,
 }
 
@@ -67,6 +68,12 @@ impl Builder {
     /// Options of the shell's `ulimit` under which the server is executed.
     pub fn ulimit(mut self, options: &'static str) -> Builder {
         self.ulimit = Some(options);
+        self
+    }
+
+    /// One more variable of its environment.
+    pub fn variable(mut self, name: &'static str, value: impl Into<String>) -> Builder {
+        self.environment.push((name, value.into()));
         self
     }
 
@@ -102,6 +109,7 @@ impl Builder {
 
         let mut child = command(self.ulimit)
             .args(&args)
+            .envs(self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(match self.stderr {
@@ -152,7 +160,14 @@ impl Server {
 
     pub fn build() -> Builder {
         raise_descriptor_limit();
-        Builder { config: String::new(), listen: Vec::new(), log: None, ulimit: None, stderr: Stderr::Kept }
+        Builder {
+            config: String::new(),
+            listen: Vec::new(),
+            log: None,
+            ulimit: None,
+            environment: Vec::new(),
+            stderr: Stderr::Kept,
+        }
     }
 
     /// Where the listener number `index` was bound, in the order in which the server named them.

@@ -201,7 +201,7 @@ fn make_noise(server: &Server) {
 }
 
 /// A reader to whom bytes are owed that the kernel does not take.
-fn stalled_reader(server: &Server) -> Client {
+pub fn stalled_reader(server: &Server) -> Client {
     const TAGS: usize = 20_000;
     server.fill(TAGS);
     let mut stalled = Client::narrow(server.addr(0));
