@@ -358,8 +358,10 @@ fn raise_descriptor_limit() {
     rustix::process::setrlimit(Resource::Nofile, limit).expect("the soft limit may rise to the hard one");
 }
 
+/// `LUMINA_UNDER_TEST` names another executable, such as one that runs a build for another machine in an emulator.
 fn command(ulimit: Option<&str>) -> Command {
-    let lumina = env!("CARGO_BIN_EXE_lumina");
+    let lumina = std::env::var("LUMINA_UNDER_TEST");
+    let lumina = lumina.as_deref().unwrap_or(env!("CARGO_BIN_EXE_lumina"));
     let Some(options) = ulimit else { return Command::new(lumina) };
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit {options} && exec \"$0\" \"$@\""), lumina]);
