@@ -53,7 +53,8 @@ impl ServiceManager {
 
     /// Let it hear of these reactors: that all are ready, and as long as none of them hangs, that they live.
     pub fn watch(self, reactors: &mut [Reactor]) {
-        for (reactor, pulse) in reactors.iter_mut().zip(self.pulses(reactors.len())) {
+        let pulses = self.pulses(reactors.len());
+        for (reactor, pulse) in reactors.iter_mut().zip(pulses) {
             reactor.pulse = Some(pulse);
         }
     }

@@ -76,32 +76,33 @@ fn it_says_that_it_is_ready_and_that_it_stops() {
 /// Also where no connection gets a descriptor any more, and while it stops.
 #[test]
 fn a_watched_server_says_that_it_lives() {
-    let manager = Manager::with_path();
-    let mut server = Server::build()
-        .config("[server]\nshutdown_grace = '600s'\nwrite_stall = '600s'")
-        .variable("NOTIFY_SOCKET", &manager.name)
-        .variable("WATCHDOG_USEC", "40000")
-        .start();
-    assert_eq!(manager.hears(), "READY=1");
-    for _ in 0..3 {
-        assert_eq!(manager.hears(), "WATCHDOG=1");
-    }
+    for shards in [1, 3] {
+        let manager = Manager::with_path();
+        let config = format!("shards = {shards}\nshutdown_grace = '600s'\nwrite_stall = '600s'");
+        let mut server = Server::build()
+            .config(&format!("[server]\n{config}"))
+            .variable("NOTIFY_SOCKET", &manager.name)
+            .variable("WATCHDOG_USEC", "40000")
+            .start();
+        assert_eq!(manager.hears(), "READY=1");
+        let hears_of_life = || {
+            for _ in 0..3 {
+                assert_eq!(manager.hears(), "WATCHDOG=1");
+            }
+        };
+        hears_of_life();
+        let old = limit_descriptors(&server, Some(0));
+        hears_of_life();
+        limit_descriptors(&server, old.current);
 
-    let old = limit_descriptors(&server, Some(0));
-    for _ in 0..3 {
-        assert_eq!(manager.hears(), "WATCHDOG=1");
+        let stalled = stalled_reader(&server);
+        server.signal(Signal::TERM);
+        until("it says that it stops", || manager.hears() == "STOPPING=1");
+        hears_of_life();
+        assert!(server.is_running(), "bytes are owed, and the grace is long");
+        drop(stalled);
+        assert_eq!(server.wait_for_exit().code(), Some(0));
     }
-    limit_descriptors(&server, old.current);
-
-    let stalled = stalled_reader(&server);
-    server.signal(Signal::TERM);
-    until("it says that it stops", || manager.hears() == "STOPPING=1");
-    for _ in 0..3 {
-        assert_eq!(manager.hears(), "WATCHDOG=1");
-    }
-    assert!(server.is_running(), "bytes are owed, and the grace is long");
-    drop(stalled);
-    assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
 /// A loop that does not turn says nothing, though the process is there.
