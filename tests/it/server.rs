@@ -358,7 +358,7 @@ fn raise_descriptor_limit() {
     rustix::process::setrlimit(Resource::Nofile, limit).expect("the soft limit may rise to the hard one");
 }
 
-/// `LUMINA_UNDER_TEST` names another executable, such as one that runs a build for another machine in an emulator.
+/// `LUMINA_UNDER_TEST` names another executable, such as a build for another machine in an emulator.
 fn command(ulimit: Option<&str>) -> Command {
     let lumina = std::env::var("LUMINA_UNDER_TEST");
     let lumina = lumina.as_deref().unwrap_or(env!("CARGO_BIN_EXE_lumina"));
