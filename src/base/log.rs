@@ -227,7 +227,7 @@ impl Gate {
                 self.next_rollover = Some(self.next_rollover.map_or(end, |next| next.min(end)));
             }
         }
-        announcements.sort_by_key(|(since, ..)| *since);
+        announcements.sort_unstable_by_key(|(since, ..)| *since);
         for (_, elapsed, HeldBack { lines, level, target, excerpt }) in announcements {
             let seconds = elapsed.min(SITE_WINDOW).as_secs_f64().ceil();
             let message = format!("{excerpt} … {lines} more like this in {seconds} s");

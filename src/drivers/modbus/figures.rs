@@ -317,7 +317,7 @@ struct Known {
 impl FleetFigures {
     pub fn new(fleet: &Fleet) -> FleetFigures {
         let mut devices: Vec<_> = fleet.lines.iter().flat_map(|line| &line.devices).collect();
-        devices.sort_by_key(|device| device.owner.0);
+        devices.sort_unstable_by_key(|device| device.owner.0);
         let known = devices.iter().scan(0, |first_point, device| {
             let (name, model) = (device.name.clone(), Arc::clone(&device.model));
             let figures = Arc::new(DeviceFigures::new(model.points.len()));

@@ -117,13 +117,14 @@ impl Lane {
     /// For each scan of each device, how often it is done, in seconds. Devices take turns request by request:
     /// who wants less than its share has what it wants, and the others share what that leaves.
     fn cycles(self, devices: &[Vec<Scan>]) -> Vec<Vec<f64>> {
+        let demands: Vec<f64> = devices.iter().map(|scans| demand(scans)).collect();
         let mut by_demand: Vec<usize> = (0..devices.len()).collect();
-        by_demand.sort_by(|one, other| demand(&devices[*one]).total_cmp(&demand(&devices[*other])));
+        by_demand.sort_unstable_by(|&one, &other| demands[one].total_cmp(&demands[other]));
         let mut cycles = vec![Vec::new(); devices.len()];
         let mut left = self.most();
         for (done, at) in by_demand.into_iter().enumerate() {
             let share = left / (devices.len() - done) as f64;
-            left -= share.min(demand(&devices[at]));
+            left -= share.min(demands[at]);
             let slowed = slowed_to(&devices[at], share);
             let cycle = |scan: &Scan| {
                 // A scan begins when the one before is done.
@@ -143,7 +144,7 @@ fn slowed_to(scans: &[Scan], share: f64) -> f64 {
         return 0.0;
     }
     let mut sorted = scans.to_vec();
-    sorted.sort_by(|one, other| one.rate.total_cmp(&other.rate));
+    sorted.sort_unstable_by(|one, other| one.rate.total_cmp(&other.rate));
     let mut requests = 0.0;
     for (at, scan) in sorted.iter().enumerate() {
         requests += scan.requests;
