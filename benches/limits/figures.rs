@@ -116,7 +116,8 @@ fn growth(setup: &Setup) -> Outcome<Vec<Row>> {
 }
 
 fn fan_out(setup: &Setup) -> Outcome<Vec<Row>> {
-    const FIGURE: &str = "one tag to 1,000 subscribers: server CPU per delivered update, against a bare write of the same bytes";
+    const FIGURE: &str =
+        "one tag to 1,000 subscribers: server CPU per update, against a bare write of the same bytes";
     if !setup.has(&[Peer::Line, Peer::BareEcho]) {
         return skip(&[FIGURE], "--lumina and --bare");
     }
