@@ -9,6 +9,8 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 # What is installed or built for this, for all three scripts.
 peers=$target/peers
 mkdir -p "$peers"
+# Nothing is left beside the sources.
+export PYTHONDONTWRITEBYTECODE=1
 
 # add WHAT PACKAGE…: installs Debian packages. Servers among them are not started as services.
 add() {
