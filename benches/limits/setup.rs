@@ -114,8 +114,13 @@ impl Setup {
 
     /// Lumina with so many shards, on all cores.
     pub fn serve_sharded(&self, shards: usize) -> Outcome<Server> {
+        self.serve_sharded_on(&self.cores.shared(), shards)
+    }
+
+    /// The same, on these.
+    pub fn serve_sharded_on(&self, cores: &Cores, shards: usize) -> Outcome<Server> {
         let program = self.programs.of(Peer::Line).expect("a figure looks for its servers first");
-        self.serve_lumina(&self.cores.shared(), program, "line", &["--shards", &shards.to_string()])
+        self.serve_lumina(cores, program, "line", &["--shards", &shards.to_string()])
     }
 
     fn serve_lumina(&self, cores: &Cores, program: &Path, scheme: &str, options: &[&str]) -> Outcome<Server> {

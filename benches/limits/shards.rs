@@ -1,4 +1,7 @@
 //! Two shards against one: what an operation costs, and how many there are where cores are free.
+//!
+//! Where there are only two cores, the load needs one of them, and a shard there would pay for what the load
+//! does to its caches: the cost is then that of both shards on the other core.
 
 use std::time::{Duration, Instant};
 
@@ -21,16 +24,19 @@ pub fn shards(setup: &Setup) -> Outcome<Vec<Row>> {
     if !setup.has(&[Peer::Line]) {
         return Ok([COST, THROUGHPUT].map(|figure| Row::skipped(figure, "needs --lumina")).into());
     }
+    let count = setup.cores.count();
+    let has_cores = count >= CORES;
+    let shared = setup.cores.shared();
+    let cores = if has_cores { &shared } else { &setup.cores };
     let cost = setup.rounds(|| {
-        let (two, one) = (setup.serve_sharded(2)?, setup.serve_sharded(1)?);
-        let mut two = side(&two, 1)?;
-        let mut one = side(&one, 1)?;
+        let (two, one) = (setup.serve_sharded_on(cores, 2)?, setup.serve_sharded_on(cores, 1)?);
+        let (mut two, mut one) = (side(&two, 1, setup.cores.apart)?, side(&one, 1, setup.cores.apart)?);
         let load = Load::Paced(PACED_RATE);
         setup.alternate(load, PACED_WINDOW, &mut two, &mut one, setup.plan.pairs).map(Comparison::median_of)
     })?;
     let throughput = setup.rounds(|| {
         let (two, one) = (setup.serve_sharded(2)?, setup.serve_sharded(1)?);
-        let (mut two, mut one) = (side(&two, PIPELINED)?, side(&one, PIPELINED)?);
+        let (mut two, mut one) = (side(&two, PIPELINED, has_cores)?, side(&one, PIPELINED, has_cores)?);
         let (mut left, mut base) = (Vec::new(), Vec::new());
         for _ in 0..setup.plan.pairs {
             left.push(a_second(&mut two)?);
@@ -39,21 +45,20 @@ pub fn shards(setup: &Setup) -> Outcome<Vec<Row>> {
         let (left, base) = (median(left), median(base));
         Ok(Comparison { ratio: left / base, left, base })
     })?;
-    let cores = setup.cores.count();
     let seen = format!("of {:.0} thousand a second", throughput.base / 1_000.0);
-    let throughput = if cores >= CORES {
+    let throughput = if has_cores {
         Row::at_least(THROUGHPUT, throughput.ratio, 1.6, report::times).made_of(seen)
     } else {
-        let why = format!("{cores} cores, of which the load needs one");
+        let why = format!("{count} cores, of which the load needs one");
         Row::seen(THROUGHPUT, throughput.ratio, report::times).made_of(format!("{seen}; {why}"))
     };
     Ok(vec![Row::at_most(COST, cost.ratio, 1.1, report::times).made_of(cost.of_time()), throughput])
 }
 
-/// So many connections, with so many operations in flight on each once it is under load.
-fn side(server: &Server, batch: usize) -> Outcome<Side<'_, Fleet>> {
-    let never_sleeps = false;
-    let fleet = Fleet::connect(server.address, CONNECTIONS, talk(Peer::Line, batch), never_sleeps)?;
+/// So many connections, with so many operations in flight on each once it is under load. `own_core`: the load
+/// has one to itself.
+fn side(server: &Server, batch: usize, own_core: bool) -> Outcome<Side<'_, Fleet>> {
+    let fleet = Fleet::connect(server.address, CONNECTIONS, talk(Peer::Line, batch), own_core)?;
     Ok(Side { server, fleet })
 }
 
