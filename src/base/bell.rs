@@ -3,6 +3,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(test)]
+use super::mutants::{self, Mutant};
+
 /// Rung by whoever has left something for a sleeper: once for all that was left since it fell asleep.
 ///
 /// Nothing is lost if whoever leaves something does so before it rings, and the sleeper looks for what was
@@ -22,6 +25,10 @@ impl Bell {
     /// Something was left.
     pub fn ring(&self) {
         if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+            #[cfg(test)]
+            if mutants::strikes(Mutant::LostWake) {
+                return;
+            }
             if let Some(wake) = self.wake.get() {
                 wake();
             }

@@ -30,6 +30,16 @@ pub(crate) enum Mutant {
     IdIgnored,
     /// The answer of one unit is taken for that of another.
     UnitIgnored,
+    /// A shard sleeps on though something was left for it.
+    LostWake,
+    /// What one shard leaves for another never gets there.
+    LostLetter,
+    /// What was settled at another shard still takes its place there.
+    LeakedPlace,
+    /// A connection writes on after another has taken over its device.
+    OldWriter,
+    /// A shard is thought to serve a connection that is closed.
+    UnevenLoad,
     /// Who was silent once is never asked again.
     BreakerStaysOpen,
 }

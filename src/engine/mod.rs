@@ -216,6 +216,12 @@ impl Engine {
         self.connections.is_empty()
     }
 
+    /// Orders and questions that are not settled, and places that are taken at other shards.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn pending(&self) -> (usize, usize) {
+        (self.shard.pending_writes.len(), self.shard.elsewhere.iter().sum())
+    }
+
     /// Bytes of memory in connections' buffers.
     pub fn buffer_bytes(&self) -> usize {
         self.shard.buffers.taken_bytes()

@@ -10,6 +10,8 @@ use super::pending_writes::{Asker, Carrier, Question, Ticket, Wanted, WriteOrder
 use super::session::ConnKey;
 use super::shard::{Errand, Shard};
 use super::shared::Letter;
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::tags::value::Value;
 use crate::tags::{Limit, OwnerId, Refusal, TagId};
 
@@ -163,6 +165,10 @@ impl Shard {
     fn strike_off(&mut self, ticket: Ticket, wanted: Wanted) -> Option<Asker> {
         let (asker, carrier) = self.pending_writes.settle(ticket, wanted)?;
         if let Carrier::Shard(to) = carrier {
+            #[cfg(test)]
+            if mutants::strikes(Mutant::LeakedPlace) {
+                return Some(asker);
+            }
             self.elsewhere[to] -= 1;
         }
         Some(asker)

@@ -123,7 +123,7 @@ impl PendingWrites {
         Some((asker, carrier))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn len(&self) -> usize {
         self.pending.len()
     }

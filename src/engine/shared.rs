@@ -9,6 +9,8 @@ use super::session::ConnKey;
 use super::shard::Settings;
 use super::trace::Recorder;
 use crate::base::bell::Bell;
+#[cfg(test)]
+use crate::base::mutants::{self, Mutant};
 use crate::metrics::{Counter, Metrics};
 use crate::tags::value::Value;
 use crate::tags::{OwnerId, Refusal, TagId, Tags};
@@ -106,6 +108,10 @@ impl Shared {
 
     /// A connection that was given to a shard is closed.
     pub(super) fn take_from(&self, number: usize) {
+        #[cfg(test)]
+        if mutants::strikes(Mutant::UnevenLoad) {
+            return;
+        }
         self.shards[number].load.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -187,6 +193,10 @@ impl Shared {
 
     /// Leave a letter for a shard. It comes back if the shard is over.
     pub(super) fn post(&self, to: usize, letter: Letter) -> Result<(), Letter> {
+        #[cfg(test)]
+        if mutants::strikes(Mutant::LostLetter) {
+            return Ok(());
+        }
         let shard = &self.shards[to];
         let mut mailbox = shard.lock();
         if mailbox.closed {
@@ -200,7 +210,7 @@ impl Shared {
     }
 
     /// Whether something was left for a shard besides changes.
-    pub(super) fn has_left(&self, number: usize) -> bool {
+    pub fn has_left(&self, number: usize) -> bool {
         let shard = &self.shards[number];
         shard.has_mail.load(Ordering::SeqCst)
             || shard.has_wanted.load(Ordering::SeqCst)

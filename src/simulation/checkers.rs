@@ -2,6 +2,7 @@
 
 mod field;
 mod registers;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,6 +14,7 @@ use crate::tags::name::{Pattern, TagName};
 
 pub use field::*;
 pub use registers::*;
+pub use shards::*;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,28 +273,17 @@ pub fn all_is_given_back(host: &str, engine: &Engine) -> Verdict {
 }
 
 /// A driver is given an order once.
-pub fn each_order_is_handed_out_once(
-    record: &mut Record,
-    host: usize,
-    ticket: Ticket,
-    write: (String, i64),
-) -> Verdict {
-    if record.ordered.insert((host, ticket), write).is_some() {
+pub fn each_order_is_handed_out_once(record: &mut Record, ticket: Ticket, write: (String, i64)) -> Verdict {
+    if record.ordered.insert((record.turn_of, ticket), write).is_some() {
         return violation("each_order_is_handed_out_once", format_args!("{ticket:?}"));
     }
     Ok(())
 }
 
 /// Each ticket settles once: who asked waits for it, and is told one end of it.
-pub fn each_ticket_settles_once(
-    record: &mut Record,
-    who: &str,
-    host: usize,
-    ticket: Ticket,
-    waits: bool,
-) -> Verdict {
+pub fn each_ticket_settles_once(record: &mut Record, who: &str, ticket: Ticket, waits: bool) -> Verdict {
     let rule = "each_ticket_settles_once";
-    if !record.settled.insert((host, ticket)) {
+    if !record.settled.insert((record.turn_of, ticket)) {
         return violation(rule, format_args!("{who} was told the end of {ticket:?} twice"));
     }
     if !waits {

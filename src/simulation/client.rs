@@ -71,6 +71,8 @@ pub(super) struct Client {
     sent: BTreeMap<String, i64>,
     /// `HELLO` was answered on this connection.
     greeted: bool,
+    /// Another connection speaks for it by now, and this one writes nothing any more.
+    denied: bool,
     /// The server has no room for this connection.
     refused: bool,
     /// Replies, in all connections.
@@ -90,6 +92,7 @@ impl Client {
             patterns: BTreeMap::new(),
             sent: BTreeMap::new(),
             greeted: false,
+            denied: false,
             refused: false,
             replies: 0,
         }
@@ -104,6 +107,7 @@ impl Client {
         self.patterns.clear();
         self.sent.clear();
         self.greeted = false;
+        self.denied = false;
         self.refused = false;
     }
 
@@ -255,6 +259,10 @@ impl Client {
         let listed = self.listed.take().map_or(0, |listed| listed.lines);
         let fits = match self.asked.front().map(|(asked, _)| asked) {
             None => false,
+            Some(Asked::Set(_, _, false)) if self.greeted && line.starts_with("ERR denied") => {
+                self.denied = true;
+                true
+            }
             Some(asked) => fits(asked, verb, rest, listed),
         };
         self.judge_reply(line, fits);
@@ -277,6 +285,8 @@ impl Client {
             }
             Asked::Get(tag, at_least) if verb == "OK" => {
                 if let Some(state) = State::parse(rest) {
+                    // What it was to see may be what it sent and was denied.
+                    let at_least = if self.denied { -1 } else { at_least };
                     self.book.judge(checkers::confirmed_writes_are_seen(&self.name, &tag, at_least, &state));
                     self.see(&tag, &state);
                 }

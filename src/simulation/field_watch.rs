@@ -10,7 +10,7 @@ use crate::base::time::Tick;
 use crate::drivers::modbus::figures::FleetFigures;
 use crate::drivers::modbus::sessions;
 use crate::drivers::modbus::settings::{Fleet, read};
-use crate::engine::{Engine, Figures};
+use crate::engine::Session;
 use crate::tags::name::TagName;
 use crate::tags::value::{Quality, Value};
 use crate::tags::{Declared, OwnerId, TagId, Tags};
@@ -48,16 +48,15 @@ pub(super) fn fleet_of(plan: &FieldPlan, declared: &mut Declared) -> Fleet {
 }
 
 impl FieldWatch {
-    /// The driver lives in the engine from now on. Its tags are declared.
+    /// The driver's sessions are housed from now on. Its tags are declared.
     pub(super) fn begin(
         plan: FieldPlan,
         fleet: Fleet,
         figures: Arc<FleetFigures>,
-        engine: &mut Engine,
         tags: &Tags,
+        house: impl FnMut(Box<dyn Session>),
     ) -> FieldWatch {
-        engine.compute(Arc::clone(&figures) as Arc<dyn Figures>);
-        sessions(fleet.lines, &figures, tags, Tick::default()).for_each(|session| engine.house(session));
+        sessions(fleet.lines, &figures, tags, Tick::default()).for_each(house);
         let mut points = Vec::new();
         for (line, line_plan) in plan.lines.iter().enumerate() {
             for (device, device_plan) in line_plan.devices.iter().enumerate() {

@@ -37,6 +37,8 @@ pub(super) enum Happening {
     DatagramOut { peer: usize, bytes: Vec<u8> },
     /// An engine's turn.
     Turn(usize),
+    /// A peer that another engine has accepted comes to the engine that serves it.
+    HandedOver(usize),
     /// A peer asked to be called.
     Wake(usize),
     /// The world does harm.
@@ -76,7 +78,7 @@ pub(super) struct Inbox {
 }
 
 /// The longest that a turn waits for its events to be noticed.
-const LATENCY_US: u64 = 120;
+pub(super) const LATENCY_US: u64 = 120;
 /// Datagrams of peers come from the links that stand from here on.
 pub(super) const FIRST_UDP_LINK: LinkId = 0x00f0_0000;
 
@@ -157,7 +159,8 @@ impl Net {
         }
     }
 
-    fn wake_host(&mut self, host: usize) {
+    /// An engine is woken, and has a turn soon.
+    pub(super) fn wake_host(&mut self, host: usize) {
         let latency_us = self.random.within(1..=LATENCY_US);
         self.call_turn(host, latency_us);
     }

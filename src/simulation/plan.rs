@@ -15,6 +15,9 @@ pub(super) const MODBUS: usize = 2;
 pub(super) const MODBUS_UDP: usize = 3;
 pub(super) const MODBUS_RTU: usize = 4;
 
+/// Engines of a server, at most.
+const MOST_SHARDS: usize = 4;
+
 /// The cast and the settings of one world.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -48,8 +51,10 @@ pub struct Plan {
     pub rtu_masters: usize,
     /// Modbus masters by datagrams.
     pub udp_masters: usize,
-    /// Whether a second engine dials the first.
+    /// Whether an engine of another host dials the server.
     pub reporter: bool,
+    /// Engines of the server.
+    pub shards: usize,
     /// `buffer_memory`
     pub buffer_memory: usize,
     /// `max_connections`
@@ -82,7 +87,9 @@ impl Plan {
     pub(super) fn draw(random: &mut Random) -> Plan {
         let has_field = random.one_in(3);
         let plan = Plan::draw_any(random);
-        if has_field { plan.with_field(random) } else { plan }
+        let plan = if has_field { plan.with_field(random) } else { plan };
+        let shards = if random.one_in(3) { 2 + random.below(MOST_SHARDS - 1) } else { 1 };
+        Plan { shards, ..plan }
     }
 
     /// Polled devices take longer to die and to come back, so there is more time; and fewer others.
@@ -129,6 +136,7 @@ impl Plan {
             rtu_masters: random.below(2),
             udp_masters: random.below(2),
             reporter: random.one_in(4),
+            shards: 1,
             buffer_memory: *random.pick(&[&(16 << 20), &(16 << 20), &(40 << 10), &(96 << 10), &(256 << 10)]),
             max_connections: *random.pick(&[&1_000, &1_000, &1_000, &5]),
             max_udp_peers: 1 + random.below(3),

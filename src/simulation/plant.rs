@@ -19,7 +19,7 @@ use crate::tags::name::{Pattern, TagName};
 use crate::tags::value::{Kind, write_value};
 use crate::tags::{Declaration, Declared, DeclaredTag, Memory, OwnerId, Scan, TagId, TagSettings, Tags};
 
-/// What an engine begins with.
+/// What the engines of a server begin with.
 pub(super) struct Plant {
     pub(super) tags: Arc<Tags>,
     /// Modbus units.
@@ -28,11 +28,11 @@ pub(super) struct Plant {
     pub(super) polled: Option<(FieldPlan, Fleet, Arc<FleetFigures>)>,
 }
 
-/// What an engine begins with; the first one has the field.
-pub(super) fn plant(plan: &Plan, host: usize) -> Plant {
+/// What the engines of a server begin with, so many of them; one of several servers has the field.
+pub(super) fn plant(plan: &Plan, shards: usize, has_field: bool) -> Plant {
     let mut declared = declared_tags(plan);
     let units = service(&units::config(plan.shown_operators()), &mut declared);
-    let polled = plan.field.clone().filter(|_| host == 0).map(|field| {
+    let polled = plan.field.clone().filter(|_| has_field).map(|field| {
         let fleet = fleet_of(&field, &mut declared);
         let figures = Arc::new(FleetFigures::new(&fleet));
         (field, fleet, figures)
@@ -47,7 +47,7 @@ pub(super) fn plant(plan: &Plan, host: usize) -> Plant {
     let mut memories: Vec<Arc<dyn Memory>> = Arc::clone(&units).memory().into_iter().collect();
     memories.extend(figures.map(|figures| Arc::clone(figures) as Arc<dyn Memory>));
     let most_figures = figures.map_or(0, |figures| figures.most_tags());
-    let tags = Tags::new(settings, owners, 1).with_system_tags(most_figures).with_memories(memories);
+    let tags = Tags::new(settings, owners, shards).with_system_tags(most_figures).with_memories(memories);
     let tags = Arc::new(tags);
     let shown = figures.map(|figures| &**figures as &dyn Figures);
     declare_system_tags(&tags, shown).expect("the table is empty");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::checkers::{Known, Verdict, Violation};
 use super::trace::{Shown, Trace};
 use crate::engine::{End, Ticket};
+use crate::tags::Refusal;
 
 /// Names a virtual link; never used twice in a world.
 pub type LinkId = usize;
@@ -33,16 +34,22 @@ pub struct Record {
     pub harmed: BTreeSet<LinkId>,
     /// Links whose reader stands still for longer than the server bears.
     pub stuck: BTreeSet<LinkId>,
-    /// The tickets of write orders that drivers were given, by host, and what is to be written.
+    /// The engine whose turn it is.
+    pub turn_of: usize,
+    /// The connection that said `HELLO` last in the name of each device, and its engine.
+    pub speakers: BTreeMap<String, (usize, LinkId)>,
+    /// The engine that drives the device of the simulation's own protocol.
+    pub plc_at: Option<usize>,
+    /// The tickets of write orders that drivers were given, by engine, and what is to be written.
     pub ordered: HashMap<(usize, Ticket), (String, i64)>,
     /// What is known of the devices that the driver polls.
     pub field: Known,
     /// What polled devices say that they have written.
     pub device_did: HashSet<(String, i64)>,
-    /// What became of orders: done, or how Modbus calls what went wrong. One may be given twice, by datagrams
-    /// that were doubled.
+    /// What became of orders, as their driver knows it: done, or how Modbus calls what went wrong. One may be
+    /// given twice, by datagrams that were doubled.
     pub ends_of_orders: HashMap<(String, i64), Vec<Option<u8>>>,
-    /// The tickets that who asked was told the end of.
+    /// The tickets that who asked was told the end of, by engine.
     pub settled: HashSet<(usize, Ticket)>,
     /// What the worlds have come across: a simulation that never meets a case proves nothing of it.
     pub met: BTreeMap<String, u64>,
@@ -102,8 +109,25 @@ impl Record {
         }
     }
 
+    /// A driver, in its turn, knows what became of an order.
+    pub fn end_order(&mut self, ticket: Ticket, result: &Result<(), Refusal>) {
+        let write = self.ordered.get(&(self.turn_of, ticket)).expect("a driver ends what it was given");
+        self.ends_of_orders.entry(write.clone()).or_default().push(exception_of(result));
+    }
+
     /// A case was met.
     pub fn meet(&mut self, what: impl Into<String>) {
         *self.met.entry(what.into()).or_default() += 1;
+    }
+}
+
+/// How Modbus calls what went wrong with a write to a device.
+fn exception_of(result: &Result<(), Refusal>) -> Option<u8> {
+    match result {
+        Ok(()) => None,
+        Err(Refusal::Device { code: Some(code), .. }) => Some(*code),
+        Err(Refusal::Offline) => Some(10),
+        Err(Refusal::Timeout) => Some(11),
+        Err(_) => Some(4),
     }
 }

@@ -20,7 +20,6 @@ const ANSWER_TIME: Duration = Duration::from_millis(700);
 /// Carries orders to a polled device, by a protocol of the simulation's own (see `Plc`). It is not a good
 /// one: it answers late, and now and then twice, as a driver with a bug would.
 pub(super) struct Driver {
-    pub(super) host: usize,
     pub(super) to: Endpoint,
     pub(super) book: Book,
     pub(super) random: Random,
@@ -46,8 +45,13 @@ struct Waiting {
 }
 
 impl Driver {
-    pub(super) fn new(host: usize, to: Endpoint, book: Book, random: Random) -> Driver {
-        Driver { host, to, book, random, orders: 0, waiting: VecDeque::new(), answered: None }
+    pub(super) fn new(to: Endpoint, book: Book, random: Random) -> Driver {
+        Driver { to, book, random, orders: 0, waiting: VecDeque::new(), answered: None }
+    }
+
+    fn settle(&self, cx: &mut Context<'_>, ticket: Ticket, result: Result<(), Refusal>) {
+        self.book.open().end_order(ticket, &result);
+        cx.settle(ticket, result);
     }
 
     fn on_answer(&mut self, cx: &mut Context<'_>, line: &str) {
@@ -68,7 +72,7 @@ impl Driver {
         };
         let at = self.waiting.iter().position(|waiting| waiting.number == order);
         if let Some(waiting) = at.and_then(|at| self.waiting.remove(at)) {
-            cx.settle(waiting.ticket, result);
+            self.settle(cx, waiting.ticket, result);
             self.answered = Some((order, waiting.ticket));
         } else if let Some((_, ticket)) = self.answered.filter(|(answered, _)| *answered == order) {
             self.book.meet("an order settled again");
@@ -79,7 +83,11 @@ impl Driver {
 
 impl Session for Driver {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
-        self.book.meet("a driver's connection");
+        {
+            let mut record = self.book.open();
+            record.meet("a driver's connection");
+            record.plc_at = Some(record.turn_of);
+        }
         cx.attach(OwnerId(0));
         Flow::Continue
     }
@@ -99,12 +107,15 @@ impl Session for Driver {
         {
             let mut record = self.book.open();
             let (ticket, write) = (order.ticket, (name_of(cx, order.tag), value));
-            let verdict = checkers::each_order_is_handed_out_once(&mut record, self.host, ticket, write);
+            let verdict = checkers::each_order_is_handed_out_once(&mut record, ticket, write);
             record.judge(verdict);
         }
         match self.random.below(40) {
-            0 => return Flow::Close(End::Violation),
-            1 => cx.settle(order.ticket, Err(Refusal::Offline)),
+            0 => {
+                self.book.open().end_order(order.ticket, &Err(Refusal::Timeout));
+                return Flow::Close(End::Violation);
+            }
+            1 => self.settle(cx, order.ticket, Err(Refusal::Offline)),
             _ => {
                 self.orders += 1;
                 cx.put(format!("W {} {} {value}\n", self.orders, order.tag.0).as_bytes());
@@ -118,7 +129,7 @@ impl Session for Driver {
     fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {
         while self.waiting.front().is_some_and(|waiting| waiting.until <= cx.now().tick) {
             let late = self.waiting.pop_front().expect("there is one in front");
-            cx.settle(late.ticket, Err(Refusal::Timeout));
+            self.settle(cx, late.ticket, Err(Refusal::Timeout));
         }
         Flow::Continue
     }
@@ -128,8 +139,12 @@ impl Session for Driver {
             End::NotConnected(_) => "a dial in vain",
             _ => "a driver's end",
         });
+        // It may have done them, or not.
+        for Waiting { ticket, .. } in self.waiting.drain(..) {
+            self.book.open().end_order(ticket, &Err(Refusal::Timeout));
+        }
         let random = self.random.fork();
-        let again = Driver::new(self.host, self.to, self.book.clone(), random);
+        let again = Driver::new(self.to, self.book.clone(), random);
         let pause = Duration::from_millis(self.random.within(5..=300));
         cx.dial_at(cx.now().tick + pause, self.to, Box::new(again));
     }

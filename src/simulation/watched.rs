@@ -16,7 +16,6 @@ use crate::tags::Refusal;
 pub(super) struct WatchedAcceptor {
     pub(super) inner: Box<dyn Acceptor>,
     pub(super) book: Book,
-    pub(super) host: usize,
 }
 
 impl Acceptor for WatchedAcceptor {
@@ -24,8 +23,8 @@ impl Acceptor for WatchedAcceptor {
         Box::new(Watched {
             inner: self.inner.accept(peer),
             book: self.book.clone(),
-            host: self.host,
             link: link_at(peer),
+            device: None,
             holding: false,
             ended: false,
         })
@@ -54,8 +53,9 @@ const NEARLY_FULL_BYTES: usize = 8 * 1024;
 struct Watched {
     inner: Box<dyn Session>,
     book: Book,
-    host: usize,
     link: LinkId,
+    /// The name that its peer gave in `HELLO`.
+    device: Option<String>,
     /// It waits for a ticket.
     holding: bool,
     ended: bool,
@@ -76,6 +76,37 @@ impl Watched {
         self.holding = flow == Flow::Hold;
         self.look(cx);
         flow
+    }
+
+    /// A device says who it is in the first line.
+    fn hear_hello(&mut self, input: &[u8]) {
+        let name = input.strip_prefix(b"HELLO ").and_then(|rest| rest.split(u8::is_ascii_whitespace).next());
+        if let Some(name) = name {
+            let name = String::from_utf8_lossy(name).into_owned();
+            let mut record = self.book.open();
+            let shard = record.turn_of;
+            record.speakers.insert(name.clone(), (shard, self.link));
+            self.device = Some(name);
+        }
+    }
+
+    fn hear_denials(&self, replies: &[u8]) {
+        let Some(device) = &self.device else { return };
+        let mut record = self.book.open();
+        let speaks = record.speakers.get(device).is_some_and(|(_, link)| *link == self.link);
+        let is_denied = replies.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"ERR denied"));
+        if is_denied {
+            record.meet("a writer that another shard has taken over from");
+        }
+        record.judge(checkers::only_who_was_taken_over_is_denied(&self.who(), is_denied, speaks));
+    }
+
+    fn see_who_wrote(&self, tag: &str) {
+        let mut record = self.book.open();
+        let writer = tag.split('/').next().and_then(|device| record.speakers.get(device));
+        if writer.is_some_and(|(shard, _)| *shard != record.turn_of) {
+            record.meet("a change that was written on another shard");
+        }
     }
 
     fn look(&self, cx: &Context<'_>) {
@@ -99,7 +130,10 @@ impl Session for Watched {
 
     fn on_bytes(&mut self, cx: &mut Context<'_>, input: &[u8]) -> Consumed {
         self.before("on_bytes");
+        let owed = cx.owed().len();
         let consumed = self.inner.on_bytes(cx, input);
+        self.hear_hello(&input[..consumed.bytes]);
+        self.hear_denials(&cx.owed()[owed..]);
         self.after(cx, consumed.flow);
         consumed
     }
@@ -113,6 +147,7 @@ impl Session for Watched {
 
     fn on_change(&mut self, cx: &mut Context<'_>, change: &Change<'_>) -> Flow {
         self.before("on_change");
+        self.see_who_wrote(change.name);
         let flow = self.inner.on_change(cx, change);
         self.look(cx);
         flow
@@ -124,16 +159,17 @@ impl Session for Watched {
         {
             let who = self.who();
             let mut record = self.book.open();
-            record.meet(match &result {
-                Ok(()) => "a write to a device done",
-                Err(Refusal::Offline) => "a write to a device offline",
-                Err(Refusal::Timeout) => "a write to a device timed out",
-                Err(_) => "a write to a device refused",
-            });
-            if let Some(write) = record.ordered.get(&(self.host, ticket)).cloned() {
-                record.ends_of_orders.entry(write).or_default().push(exception_of(&result));
+            let end = match &result {
+                Ok(()) => "done",
+                Err(Refusal::Offline) => "offline",
+                Err(Refusal::Timeout) => "timed out",
+                Err(_) => "refused",
+            };
+            record.meet(format!("a write to a device {end}"));
+            if record.plc_at.is_some_and(|driver| driver != record.turn_of) {
+                record.meet(format!("a write to a device of another shard {end}"));
             }
-            let verdict = checkers::each_ticket_settles_once(&mut record, &who, self.host, ticket, waits);
+            let verdict = checkers::each_ticket_settles_once(&mut record, &who, ticket, waits);
             record.judge(verdict);
         }
         let flow = self.inner.on_write_done(cx, ticket, result);
@@ -157,7 +193,7 @@ impl Session for Watched {
         {
             let who = self.who();
             let mut record = self.book.open();
-            let verdict = checkers::each_ticket_settles_once(&mut record, &who, self.host, ticket, waits);
+            let verdict = checkers::each_ticket_settles_once(&mut record, &who, ticket, waits);
             record.judge(verdict);
         }
         let flow = self.inner.on_answer(cx, ticket, result);
@@ -183,6 +219,10 @@ impl Session for Watched {
             record.ended.insert(self.link, why);
             record.note(format_args!("server"), format_args!("~{} ends: {why}", self.link));
             record.meet(format!("an end {why}"));
+            let by = self.device.as_ref().and_then(|device| record.speakers.get(device));
+            if why == End::TakenOver && by.is_some_and(|(shard, _)| *shard != record.turn_of) {
+                record.meet("a device that speaks on another shard now");
+            }
         }
         self.inner.on_end(cx, why);
     }
@@ -192,18 +232,7 @@ impl Session for Watched {
     }
 }
 
-/// How Modbus calls what went wrong with a write to a device.
-fn exception_of(result: &Result<(), Refusal>) -> Option<u8> {
-    match result {
-        Ok(()) => None,
-        Err(Refusal::Device { code: Some(code), .. }) => Some(*code),
-        Err(Refusal::Offline) => Some(10),
-        Err(Refusal::Timeout) => Some(11),
-        Err(_) => Some(4),
-    }
-}
-
 /// An acceptor for a listener, watched.
-pub(super) fn watched(inner: Box<dyn Acceptor>, book: &Book, host: usize) -> Arc<dyn Acceptor> {
-    Arc::new(WatchedAcceptor { inner, book: book.clone(), host })
+pub(super) fn watched(inner: Box<dyn Acceptor>, book: &Book) -> Arc<dyn Acceptor> {
+    Arc::new(WatchedAcceptor { inner, book: book.clone() })
 }

@@ -1,46 +1,31 @@
 //! A world: engines, peers and the network between them, on a time of its own.
 
 mod field;
+mod server;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::checkers;
 use super::client::Client;
 use super::field_watch::FieldWatch;
 use super::link::{Holder, Port, Side};
-use super::net::{Happening, HostWire, Net, device_address, host_address};
+use super::net::{Happening, Net, device_address, host_address};
 use super::peers::{DatagramPeer, Ended, Hand, Master, MasterByDatagrams, Noise, Part, Peer, Plc, Talker};
-use super::plan::{LISTENERS, Plan};
-use super::plant::{self, Plant};
+use super::plan::Plan;
+use super::plant;
 use super::record::{Book, LinkId};
 use super::sessions::{Driver, EPOCH, Reporter};
 use super::units;
-use super::watched::{address_of, watched};
 use crate::base::random::Random;
-use crate::base::section::Document;
 use crate::base::time::{Now, Tick, Timestamp};
-use crate::engine::{ConnKey, End, Endpoint, Engine, Listener, Ready, Settings, Shared, Transport};
-use crate::protocols::by_scheme;
-use crate::security::Grants;
-use crate::tags::Tags;
+use crate::engine::{End, Endpoint, Transport};
+
+use server::Host;
 
 /// All that was begun ends within this time: longer than any timeout of the engine.
 const REST_US: u64 = 9_000_000;
 /// The tags of polled devices are looked at after each turn, and so often.
 const LOOK_US: u64 = 20_000;
-/// Calls that are taken in one turn.
-const CALLS_PER_TURN: usize = 4;
-
-/// An engine and its tags.
-struct Host {
-    engine: Engine,
-    tags: Arc<Tags>,
-    buffer_memory: usize,
-    /// Turns in a row that the engine asked for at once, and in which nothing happened.
-    turns_for_nothing: u32,
-}
 
 /// A peer and its connection.
 struct Slot {
@@ -51,7 +36,7 @@ struct Slot {
 pub(super) struct World {
     plan: Plan,
     net: Net,
-    /// The server is the first.
+    /// The engines of the server come first.
     hosts: Vec<Host>,
     peers: Vec<Slot>,
     /// What the driver of the server polls.
@@ -70,7 +55,8 @@ impl World {
     pub(super) fn new(seed: u64, book: Book) -> World {
         let mut random = Random::new(seed);
         let plan = Plan::draw(&mut random);
-        let hosts = 1 + usize::from(plan.reporter);
+        let hosts = plan.shards + usize::from(plan.reporter);
+        let (shards, has_reporter) = (plan.shards, plan.reporter);
         let net = Net::new(random.fork(), book.clone(), hosts);
         let mut world = World {
             plan,
@@ -85,8 +71,9 @@ impl World {
             wall_off_ms: 0,
             turns: 0,
         };
-        for host in 0..hosts {
-            world.add_host(host);
+        world.add_server(shards);
+        if has_reporter {
+            world.add_server(1);
         }
         world.book.open().newest.extend(units::owned_tags().map(|tag| (tag, 0)));
         world.populate();
@@ -106,11 +93,7 @@ impl World {
         }
         self.check_rest();
         self.book.note(format_args!("world"), format_args!("the engines are stopped"));
-        for host in 0..self.hosts.len() {
-            let Host { engine, .. } = &mut self.hosts[host];
-            engine.stop(&mut HostWire { net: &mut self.net, host });
-            self.net.call_turn(host, 1);
-        }
+        self.stop_all();
         if self.pass_time(REST_US) {
             self.check_end();
         }
@@ -118,49 +101,6 @@ impl World {
 
     pub(super) fn turns(&self) -> u64 {
         self.turns
-    }
-
-    fn add_host(&mut self, host: usize) {
-        let plan = &self.plan;
-        let Plant { tags, units, polled } = plant::plant(plan, host);
-        let document = Document::parse("world", "");
-        let listeners = LISTENERS.map(|scheme| {
-            let protocol = by_scheme(scheme).expect("a protocol of the table");
-            let acceptor = protocol.listener(Some(&units), &mut document.root());
-            Listener {
-                scheme: protocol.scheme,
-                transport: protocol.transport,
-                acceptor: watched(acceptor, &self.book, host),
-                grants: Grants::default(),
-                max_connections: None,
-                idle_timeout: (protocol.transport == Transport::Datagram).then_some(Duration::from_secs(2)),
-                frame_timeout: plan.frame_timeout,
-                stale_after: plan.stale_after,
-            }
-        });
-        let settings = Settings {
-            name: format!("host{host}"),
-            max_connections: plan.max_connections,
-            max_subscriptions: plan.max_subscriptions,
-            max_udp_peers: plan.max_udp_peers,
-            buffer_memory: plan.buffer_memory,
-            trace_memory: 64 * 1024,
-            write_stall: plan.write_stall,
-            listeners: listeners.into(),
-            memory_probe: || 0,
-        };
-        let buffer_memory = settings.buffer_memory;
-        let mut engine = Engine::new(0, &Shared::new(settings, Arc::clone(&tags)), self.now());
-        units.resident().into_iter().for_each(|session| engine.house(session));
-        if let Some((field, fleet, figures)) = polled {
-            let newest =
-                field.written().map(|(device, point)| (device.tag(point), point.value(device.number, 0)));
-            self.book.open().newest.extend(newest);
-            self.field = Some(FieldWatch::begin(field, fleet, figures, &mut engine, &tags));
-            self.net.call_turn(host, 100);
-            self.net.after(LOOK_US, Happening::Look);
-        }
-        self.hosts.push(Host { engine, tags, buffer_memory, turns_for_nothing: 0 });
     }
 
     fn populate(&mut self) {
@@ -211,17 +151,16 @@ impl World {
         if plan.polled {
             let address = device_address(self.add_peer("plc0".to_owned(), Box::new(Plc::default())));
             let driver = Driver::new(
-                0,
                 Endpoint { address, from: None, transport: Transport::Stream },
                 self.book.clone(),
                 self.random.fork(),
             );
-            self.hosts[0].engine.dial_at(
+            let host = self.give_a_line();
+            self.hosts[host].engine.dial_at(
                 Tick::from_micros(100),
                 Endpoint { address, from: None, transport: Transport::Stream },
                 Box::new(driver),
             );
-            self.net.call_turn(0, 100);
         }
         if plan.reporter {
             self.add_reporter();
@@ -253,8 +192,8 @@ impl World {
             version: 0,
             tags: 0,
         };
-        self.hosts[1].engine.dial_at(Tick::from_micros(100), to, Box::new(reporter));
-        self.net.call_turn(1, 100);
+        let host = self.plan.shards;
+        self.hosts[host].engine.dial_at(Tick::from_micros(100), to, Box::new(reporter));
     }
 
     fn now(&self) -> Now {
@@ -268,6 +207,7 @@ impl World {
         let until_us = self.net.now_us + us;
         while let Some(what) = self.net.next(until_us) {
             self.happen(what);
+            self.wake_who_is_rung_for();
             if self.book.open().violation.is_some() {
                 return false;
             }
@@ -311,6 +251,7 @@ impl World {
                     self.turn(host);
                 }
             }
+            Happening::HandedOver(shard) => self.on_handed_over(shard),
             Happening::Wake(peer) => self.with_peer(peer, |peer, hand| peer.on_wake(hand)),
             Happening::Fault => self.do_harm(),
             Happening::Look => {
@@ -395,70 +336,6 @@ impl World {
         self.with_peer(peer, |peer, hand| peer.on_end(hand, how));
     }
 
-    /// One turn of an engine, as the reactor would do it.
-    fn turn(&mut self, host: usize) {
-        self.turns += 1;
-        self.net.inboxes[host].turn_at = None;
-        let now = self.now();
-        // What the poll found, in any order; more may arrive while it is worked off.
-        let mut edges = std::mem::take(&mut self.net.inboxes[host].edges);
-        self.random.shuffle(&mut edges);
-        let noted = self.book.open().trace.count();
-        let events: Vec<(Port, ConnKey, Ready)> =
-            edges.into_iter().filter_map(|port| self.event(host, port)).collect();
-        let Host { engine, .. } = &mut self.hosts[host];
-        let wire = &mut HostWire { net: &mut self.net, host };
-        engine.begin(now, wire);
-        for (port, key, ready) in events {
-            let dialled = &mut wire.net.inboxes[host].dialled;
-            if let Some(at) = dialled.iter().position(|dialled| *dialled == (key, Ok(()))) {
-                dialled.swap_remove(at).1.expect("it was found as a success");
-                engine.on_dialled(key, Ok(()), wire);
-            }
-            if self.random.one_in(8) {
-                wire.net.hurry(port);
-            }
-            engine.on_ready(key.index, ready, wire);
-        }
-        for _ in 0..CALLS_PER_TURN {
-            let Some(link) = wire.net.inboxes[host].calls.pop_front() else { break };
-            take_call(engine, wire, link, &mut self.random);
-        }
-        while let Some((listener, from, bytes)) = wire.net.inboxes[host].datagrams.pop_front() {
-            engine.on_datagram(listener, from, &bytes, wire);
-        }
-        for (key, result) in std::mem::take(&mut wire.net.inboxes[host].dialled) {
-            engine.on_dialled(key, result, wire);
-        }
-        let next = engine.end(wire);
-        let waits = !wire.net.inboxes[host].calls.is_empty();
-        if waits || next <= now.tick {
-            wire.net.call_turn(host, 20);
-        } else if next < Tick::NEVER {
-            wire.net.call_turn(host, next.as_micros() - now.tick.as_micros());
-        }
-        let nothing = next <= now.tick && !waits && self.book.open().trace.count() == noted;
-        let Host { engine, buffer_memory, turns_for_nothing, .. } = &mut self.hosts[host];
-        *turns_for_nothing = if nothing { *turns_for_nothing + 1 } else { 0 };
-        self.book.judge(checkers::nobody_spins(host, *turns_for_nothing));
-        self.book.judge(checkers::buffers_within_memory(engine, *buffer_memory));
-        if let (0, Some(field)) = (host, &mut self.field) {
-            field.look_at_new(&self.hosts[0].tags, &mut self.book.open());
-        }
-    }
-
-    /// What a poll says of an end that had an event.
-    fn event(&mut self, host: usize, port: Port) -> Option<(Port, ConnKey, Ready)> {
-        let (link, side) = port;
-        let Holder::Host(of, Some(key)) = self.holder(port) else { return None };
-        assert_eq!(of, host, "an event comes to the engine that has the connection");
-        let link = &mut self.net.links[link];
-        let pipe = link.to(side);
-        let (readable, read_closed) = (pipe.is_readable(), pipe.end_arrived || pipe.broken);
-        let writable = pipe.broken || link.from(side).room() > 0;
-        Some((port, key, Ready { readable, writable, read_closed }))
-    }
-
     /// Something goes wrong that is nobody's fault.
     fn do_harm(&mut self) {
         if self.quiet {
@@ -514,8 +391,9 @@ impl World {
             client.check_nothing_waits("when all is quiet");
             client.check_told(&table);
         }
-        for host in &self.hosts {
+        for (number, host) in self.hosts.iter().enumerate() {
             self.book.judge(checkers::quiet_owns_no_buffer(&host.engine));
+            self.book.judge(checkers::nothing_is_pending(&format!("host{number}"), &host.engine));
         }
     }
 
@@ -541,25 +419,4 @@ impl World {
             self.book.judge(checkers::everybody_hears_of_the_end(name, peer.port.is_some()));
         }
     }
-}
-
-/// An engine accepts a call.
-fn take_call(engine: &mut Engine, wire: &mut HostWire<'_>, link: LinkId, random: &mut Random) {
-    let port = (link, Side::Taker);
-    let refused = engine.metrics().refused.value();
-    let address: SocketAddr = address_of(link);
-    let key = engine.accept(wire.net.links[link].listener, address);
-    if engine.metrics().refused.value() > refused {
-        let mut record = wire.net.book.open();
-        record.harmed.insert(link);
-        record.meet("a connection too many");
-    }
-    let Some(key) = key else { return wire.net.close(port) };
-    wire.net.bind(port, wire.host, key);
-    if random.one_in(60) {
-        wire.net.book.open().harmed.insert(link);
-        return engine.on_broken(key, std::io::ErrorKind::OutOfMemory, wire);
-    }
-    engine.on_open(key);
-    wire.net.poke(port);
 }

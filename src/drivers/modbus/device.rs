@@ -420,7 +420,12 @@ impl Device {
     /// A write was confirmed. It is told whatever the deadband: who wrote it wants to see it.
     pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
         let now = cx.now().tick;
-        self.tell(cx, point, value);
+        if self.figures.is_enabled() {
+            self.tell(cx, point, value);
+        } else {
+            // Of a device that was paused meanwhile, nothing is good any more.
+            cx.report(self.tag_of(point), value, Quality::Uncertain, cx.now().wall);
+        }
         let PointSettings { address, rate, .. } = self.settings.model.points[point];
         self.begin_to_age(rate, now);
         self.written.note(address.area(), self.settings.model.points[point].span(), now);

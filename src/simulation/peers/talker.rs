@@ -228,6 +228,14 @@ impl Talker {
         self.client.ask_set(&self.tags[tag], self.version, self.padding, out);
     }
 
+    fn write_some(&mut self, hand: &mut Hand<'_>) {
+        let mut out = String::new();
+        for _ in 0..1 + hand.random().below(4) {
+            self.write(hand.random(), &mut out);
+        }
+        hand.send(out.as_bytes());
+    }
+
     fn ping(&mut self, out: &mut String) {
         self.pings += 1;
         let text = format!("{}-{}", self.client.name, self.pings);
@@ -297,9 +305,12 @@ impl Talker {
             (Part::Device, 0) => hand.reset(),
             (Part::Device, 1) => hand.vanish(),
             (Part::Device, 2) => {
-                // It restarts, and is back before the server knows that it was gone.
+                // It restarts, and is back before the server knows that it was gone; what it said before is
+                // still under way.
+                self.write_some(hand);
                 hand.vanish();
                 self.begin(hand);
+                self.write_some(hand);
                 return false;
             }
             (Part::Subscriber { slow: true }, 0 | 2..=4) => {

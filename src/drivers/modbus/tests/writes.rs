@@ -40,6 +40,20 @@ fn check_write(keys: &str, tag: (&str, &str), value: &str, exchange: &[(&[u8], &
     bench.wind_up();
 }
 
+/// Who wrote reads what was written, and nothing of a paused device is good.
+#[test]
+fn a_write_that_is_confirmed_after_a_pause_is_told_and_not_good() {
+    let mut bench = ready(&writable("timeout = '3s'", ""));
+    let writer = bench.set("m/a", "7");
+    let asked = bench.next();
+    bench.set("$device/m/enabled", "false");
+    bench.advance(seconds(2));
+    bench.reply(&asked, &orderly(&asked));
+    assert_eq!(bench.said(writer), "OK\n");
+    bench.check("m/a", "7 uncertain");
+    bench.wind_up();
+}
+
 #[test]
 fn each_kind_of_point_is_written_by_the_function_that_fits() {
     let echo = |pdu: &'static [u8]| [(pdu, pdu)];
