@@ -16,7 +16,9 @@ use std::time::Duration;
 use crate::base::host;
 use crate::base::section::{ConfigError, Document, Scalar, Section, Spot};
 use crate::drivers::{self, modbus::settings::Fleet};
-use crate::engine::{Acceptor, LEAST_TRACE_MEMORY, Protocol, Service, ServiceRow, Transport};
+use crate::engine::{
+    Acceptor, LEAST_BUFFER_BYTES, LEAST_TRACE_MEMORY, Protocol, Service, ServiceRow, Transport,
+};
 use crate::protocols::{PROTOCOLS, by_scheme};
 use crate::reactor::KeepAlive;
 use crate::security::{Grants, Prefix};
@@ -121,7 +123,7 @@ const TAGS: RangeInclusive<i64> = 1..=16_000_000;
 const TEXT_BYTES: RangeInclusive<i64> = 16..=4_096;
 const SUBSCRIPTIONS: RangeInclusive<i64> = 1..=1_000_000;
 const UDP_PEERS: RangeInclusive<i64> = 1..=65_536;
-const BUFFER_BYTES: RangeInclusive<usize> = 256 * 1024..=usize::MAX;
+const BUFFER_BYTES: RangeInclusive<usize> = LEAST_BUFFER_BYTES..=usize::MAX;
 const SERVER_NAME_BYTES: RangeInclusive<usize> = 1..=255;
 /// A peer that sends datagrams is remembered for so long.
 const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(30);

@@ -168,8 +168,8 @@ impl Context<'_> {
         self.check_may_write()?;
         let admitted = self.shard.tags.admit_to(tag, value)?;
         match admitted.owner {
-            Some(owner) if !self.shard.is_driven(owner) => Err(Refusal::Offline),
-            _ => Ok(admitted),
+            Some(owner) => self.shard.check_order(owner).map(|()| admitted),
+            None => Ok(admitted),
         }
     }
 
@@ -189,6 +189,10 @@ impl Context<'_> {
         let is_value_only = quality.is_none() && time.is_none() && !matches!(value, Input::Null);
         if (owner.is_some() || cell.is_some()) && !is_value_only {
             return Err(Refusal::ValueOnly);
+        }
+        if owner.is_some() || self.shard.figure(tag).is_some() {
+            // What goes to the table is looked at there.
+            self.check_speaks()?;
         }
         if let Some(owner) = owner {
             let order = self.shard.order(self.key, owner, tag, value.into_value());
@@ -210,14 +214,27 @@ impl Context<'_> {
         let source = self.link.source.map(|source| self.shard.speaker(self.key, source));
         let write = Write { value, quality, time, source, stale_at };
         if !self.shard.tags.write(admitted, now.tick, write) {
-            // It was told so by a letter that is still under way.
-            self.shard.taken_over.push(self.key);
-            return Err(Refusal::Denied);
+            return Err(self.is_taken_over());
         }
         if stale_at < Tick::NEVER {
             self.shard.stale.arm_no_later(tag.0, stale_at);
         }
         Ok(Written::Done)
+    }
+
+    /// Whether the connection still speaks for its device, if it is one's.
+    fn check_speaks(&mut self) -> Result<(), Refusal> {
+        let speaker = self.link.source.map(|source| self.shard.speaker(self.key, source));
+        match speaker {
+            Some(speaker) if !self.shard.tags.is_speaker(speaker) => Err(self.is_taken_over()),
+            _ => Ok(()),
+        }
+    }
+
+    /// It was told so by a letter that is still under way.
+    fn is_taken_over(&mut self) -> Refusal {
+        self.shard.taken_over.push(self.key);
+        Refusal::TakenOver
     }
 
     /// Ask a polled device something in its own language; `on_answer` tells what it said. An answer that it
@@ -300,8 +317,12 @@ impl Context<'_> {
         });
         let id = held.ok_or(Refusal::NoSuchSubscription)?;
         self.shard.end_subscription(self.key.index, id);
-        if self.link.subscriber.as_ref().is_some_and(|subscriber| subscriber.patterns.is_empty()) {
-            self.link.subscriber = None;
+        if let Some(subscriber) = &mut self.link.subscriber {
+            // What it was told of that pattern's tags will not be dealt to it any more.
+            subscriber.told.clear();
+            if subscriber.patterns.is_empty() {
+                self.link.subscriber = None;
+            }
         }
         Ok(())
     }

@@ -134,7 +134,8 @@ impl Engine {
         let mut input = std::mem::take(&mut self.connections[index].link.input);
         let Consumed { bytes, flow } = self.feed(index, &input);
         input.drain(..bytes);
-        if input.is_empty() {
+        // Meanwhile it may have learned that another connection speaks for its device, and be closed.
+        if input.is_empty() || !self.connections[index].link.is_open() {
             self.shard.buffers.give_back(&mut input);
         }
         self.connections[index].link.input = input;
@@ -311,6 +312,7 @@ impl Engine {
             self.residents -= 1;
         } else if is_datagram {
             self.forget_udp_peer(key);
+            self.shard.shared.take_from(self.shard.number);
         } else if let Some(listener) = listener {
             self.shard.shared.count_closed(usize::from(listener));
             self.shard.shared.take_from(self.shard.number);

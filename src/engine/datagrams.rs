@@ -54,6 +54,7 @@ impl Engine {
         let mut link = Link::new(peer, Some(listener), self.shard.now.tick);
         link.cuts = Some(Box::default());
         let key = self.insert(link, session);
+        self.shard.shared.give_to(self.shard.number);
         self.udp_peers.put((listener, peer), key.index);
         self.shard.metrics.accepted.add(1);
         self.shard.metrics.connections.add(1);

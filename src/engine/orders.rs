@@ -41,9 +41,19 @@ impl Outcome {
 }
 
 impl Shard {
-    /// Whether anybody drives a device, on whatever shard.
-    pub(super) fn is_driven(&self, owner: OwnerId) -> bool {
-        self.carrier(owner).is_some()
+    /// Whether an order for a device would be admitted: it is driven, on whatever shard.
+    pub(super) fn check_order(&self, owner: OwnerId) -> Result<(), Refusal> {
+        let carrier = self.carrier(owner).ok_or(Refusal::Offline)?;
+        self.check_room(carrier)
+    }
+
+    fn check_room(&self, carrier: Carrier) -> Result<(), Refusal> {
+        match carrier {
+            Carrier::Shard(to) if self.elsewhere[to] == MOST_ELSEWHERE => {
+                Err(Refusal::Limit(Limit::PendingWrites(MOST_ELSEWHERE)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn carrier(&self, owner: OwnerId) -> Option<Carrier> {
@@ -134,11 +144,7 @@ impl Shard {
         wanted: Wanted,
     ) -> Result<(Ticket, Carrier), Refusal> {
         let carrier = self.carrier(owner).ok_or(Refusal::Offline)?;
-        if let Carrier::Shard(to) = carrier {
-            if self.elsewhere[to] == MOST_ELSEWHERE {
-                return Err(Refusal::Limit(Limit::PendingWrites(MOST_ELSEWHERE)));
-            }
-        }
+        self.check_room(carrier)?;
         let ticket = self.pending_writes.admit(Asker::Connection(asker), carrier, wanted)?;
         if let Carrier::Shard(to) = carrier {
             self.elsewhere[to] += 1;

@@ -1,8 +1,9 @@
 //! What the engines of all shards share besides the tags: settings, counters, which shard drives which
 //! device, the flight recorder, and the letters that one engine leaves for another.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::pending_writes::{Question, Ticket};
 use super::session::ConnKey;
@@ -11,6 +12,7 @@ use super::trace::Recorder;
 use crate::base::bell::Bell;
 #[cfg(test)]
 use crate::base::mutants::{self, Mutant};
+use crate::base::time::Tick;
 use crate::metrics::{Counter, Metrics};
 use crate::tags::value::Value;
 use crate::tags::{OwnerId, Refusal, TagId, Tags};
@@ -25,6 +27,8 @@ pub struct Shared {
     recorder: Mutex<Recorder>,
     /// Those with frames to be told, as the recorder says.
     frames_due: Arc<[AtomicBool]>,
+    /// When the server's own tags were refreshed last; 0 is never.
+    refreshed_us: AtomicU64,
     /// Accepted connections.
     accepted: AtomicU32,
     accepted_of_listener: Box<[AtomicU32]>,
@@ -76,6 +80,7 @@ impl Shared {
             drivers: (0..tags.owners()).map(|_| AtomicU16::new(NOWHERE)).collect(),
             recorder: Mutex::new(Recorder::new(settings.trace_memory, Arc::clone(&frames_due))),
             frames_due,
+            refreshed_us: AtomicU64::new(0),
             accepted: AtomicU32::new(0),
             accepted_of_listener: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
             settings: Arc::new(settings),
@@ -102,8 +107,23 @@ impl Shared {
     pub fn give_to_least_loaded(&self) -> usize {
         let load = |number: &usize| self.shards[*number].load.load(Ordering::Relaxed);
         let number = (0..self.shards()).min_by_key(load).expect("there is a shard");
-        self.shards[number].load.fetch_add(1, Ordering::Relaxed);
+        self.give_to(number);
         number
+    }
+
+    /// A shard has one connection more.
+    pub(super) fn give_to(&self, number: usize) {
+        self.shards[number].load.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A shard would refresh the server's own tags: whether none has done so for as long as `period`.
+    pub(super) fn may_refresh(&self, now: Tick, period: Duration) -> bool {
+        let last = self.refreshed_us.load(Ordering::Relaxed);
+        let is_due = last == 0 || now >= Tick::from_micros(last) + period;
+        let refreshed = || {
+            self.refreshed_us.compare_exchange(last, now.as_micros(), Ordering::Relaxed, Ordering::Relaxed)
+        };
+        is_due && refreshed().is_ok()
     }
 
     /// A connection that was given to a shard is closed.

@@ -12,6 +12,8 @@ use crate::tags::{Access, Declaration, Refusal, TagId, Tags, Write};
 
 /// How often subscribers are told.
 const PERIOD: Duration = Duration::from_secs(1);
+/// What one shard has refreshed another one does not, for so long: its own second begins at another time.
+const LEAST_PERIOD: Duration = Duration::from_millis(500);
 
 /// One of the server's tags.
 struct SystemTag {
@@ -189,7 +191,11 @@ impl Shard {
             return None;
         }
         if self.system.due.is_none_or(|due| due <= self.now.tick) {
-            self.refresh_system_tags();
+            self.system.due = Some(self.now.tick + PERIOD);
+            // Of several shards one does it for all.
+            if self.shared.may_refresh(self.now.tick, LEAST_PERIOD) {
+                self.refresh_system_tags();
+            }
         }
         self.system.due
     }

@@ -204,7 +204,17 @@ impl Reactor {
     /// Like [`run`](Self::run), but `conduct` says when to stop. It is called in every turn, after what
     /// happened was handled, with the engine, the clocks, and whether a signal (the first; a second ends the
     /// process) came.
-    pub fn conduct(mut self, mut conduct: impl FnMut(&mut Engine, Now, bool) -> Course) -> io::Result<()> {
+    pub fn conduct(mut self, conduct: impl FnMut(&mut Engine, Now, bool) -> Course) -> io::Result<()> {
+        let result = self.turn_until_stopped(conduct);
+        // However it ended: nobody waits for what this shard would have done.
+        self.engine.retire();
+        result
+    }
+
+    fn turn_until_stopped(
+        &mut self,
+        mut conduct: impl FnMut(&mut Engine, Now, bool) -> Course,
+    ) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut stop_by: Option<Tick> = None;
         let mut ended = self.clock.tick();
@@ -250,7 +260,6 @@ impl Reactor {
                     log::warn!("{} connections were cut at the end of shutdown_grace", self.engine.len());
                 }
                 if is_late || self.engine.is_empty() {
-                    self.engine.retire();
                     return Ok(());
                 }
             }
@@ -274,7 +283,10 @@ impl Reactor {
     fn timeout(&self, now: Tick, next: Tick, stop_by: Option<Tick>) -> Option<Duration> {
         let may_accept = self.accept_again.is_none() || self.sockets.has_closed();
         let has_newcomers = self.gates.has_any(self.engine.number());
-        if (may_accept && self.somebody_waits) || self.sockets.have_datagrams() || has_newcomers {
+        // Whoever let all stop rang before this shard fell asleep, or sees to it that it wakes up.
+        let is_to_stop = stop_by.is_none() && self.gates.are_stopping();
+        let has_peers = (may_accept && self.somebody_waits) || has_newcomers;
+        if has_peers || self.sockets.have_datagrams() || is_to_stop {
             return Some(Duration::ZERO);
         }
         let due = [Some(next), self.accept_again, stop_by].into_iter().flatten().min();

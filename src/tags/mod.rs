@@ -252,8 +252,8 @@ impl Tags {
             }
         };
         declaration.cell = cell;
+        let mut catalog = self.catalog.write().expect("a panic ends the process, so no lock is poisoned");
         let tag = {
-            let mut catalog = self.catalog.write().expect("a panic ends the process, so no lock is poisoned");
             if catalog.find(name.as_str()).is_some() {
                 return Err(Refusal::ReadOnly);
             }
@@ -267,6 +267,7 @@ impl Tags {
             catalog.add(name, Some(declaration))
         };
         if let Some(cell) = cell {
+            // Before anybody finds the tag.
             self.memory(cell).adopt(self, cell.at, tag, time);
         }
         Ok(tag)
@@ -353,7 +354,7 @@ impl Tags {
         let Admitted { tag, cell, .. } = admitted;
         match cell {
             Some(_) => {
-                let may_write = write.source.is_none_or(|speaker| self.sources().is_speaker(speaker));
+                let may_write = write.source.is_none_or(|speaker| self.is_speaker(speaker));
                 if may_write {
                     self.put(tag, cell, now, write);
                 }
@@ -528,6 +529,11 @@ impl Tags {
     fn left_by(&self, sources: &Sources, speaker: Speaker) -> Option<(Vec<TagId>, u64)> {
         let is_speaker = sources.is_speaker(speaker);
         is_speaker.then(|| (sources.tags(speaker.source).collect(), self.last_number()))
+    }
+
+    /// Whether it is the connection that speaks for its device.
+    pub fn is_speaker(&self, speaker: Speaker) -> bool {
+        self.sources().is_speaker(speaker)
     }
 
     /// Append who is behind a tag: the polled device that owns it, else its last writer, else `-`.

@@ -23,6 +23,8 @@ pub enum Refusal {
     OutOfRange,
     /// The peer has no right to it.
     Denied,
+    /// Another connection speaks for the peer's device by now.
+    TakenOver,
     /// The device refused.
     Device {
         /// Its own reason, for people.
@@ -67,6 +69,7 @@ impl fmt::Display for Refusal {
             }
             Refusal::OutOfRange => f.write_str("the value is outside the tag's limits"),
             Refusal::Denied => f.write_str("this peer may not do that (the listener's read and write)"),
+            Refusal::TakenOver => f.write_str("another connection speaks for this device by now"),
             Refusal::Device { reason, .. } => f.write_str(reason),
             Refusal::Timeout => f.write_str("the device did not answer in time; the write may have happened"),
             Refusal::Offline => f.write_str("the device is not connected; nothing was sent"),

@@ -1,7 +1,8 @@
 //! How devices are, as `$device/<name>/…` shows it: written by the line that polls them, read by anybody.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::settings::{Fleet, Model};
@@ -197,23 +198,33 @@ impl DeviceFigures {
     }
 
     fn change_reason(&self, tags: &Tags, point: usize, reason: Reason, time: Timestamp) {
-        self.reasons[point].store(reason.code(), Relaxed);
-        if self.has_named.load(Relaxed) {
-            if let Some(&tag) = self.named().get(&point) {
-                show_reason(tags, tag, reason, time);
+        // Either this sees that there are tags, or who makes the first one sees the new reason.
+        self.reasons[point].store(reason.code(), SeqCst);
+        if self.has_named.load(SeqCst) {
+            let named = self.named();
+            if let Some(&tag) = named.get(&point) {
+                self.show_reason(tags, point, tag, time);
             }
         }
+    }
+
+    /// Under the lock, so that of two shards that show it the later shows the newer.
+    fn name_reason(&self, tags: &Tags, point: usize, tag: TagId, time: Timestamp) {
+        let mut named = self.named();
+        named.insert(point, tag);
+        self.has_named.store(true, SeqCst);
+        self.show_reason(tags, point, tag, time);
+    }
+
+    fn show_reason(&self, tags: &Tags, point: usize, tag: TagId, time: Timestamp) {
+        let reason = Reason::from_code(self.reasons[point].load(SeqCst));
+        let (value, quality) = (Input::Text(reason.text().into()), Quality::Good);
+        tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
     }
 
     fn named(&self) -> MutexGuard<'_, BTreeMap<usize, TagId>> {
         self.named.lock().expect("a panic ends the process, so no lock is poisoned")
     }
-}
-
-fn show_reason(tags: &Tags, tag: TagId, reason: Reason, time: Timestamp) {
-    let value = Input::Text(reason.text().into());
-    let quality = Quality::Good;
-    tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
 }
 
 /// One of a device's figures.
@@ -382,9 +393,7 @@ impl Memory for FleetFigures {
 
     fn adopt(&self, tags: &Tags, at: u32, tag: TagId, time: Timestamp) {
         let (device, point) = self.reason_at(at);
-        device.figures.named().insert(point, tag);
-        device.figures.has_named.store(true, Relaxed);
-        show_reason(tags, tag, device.figures.reason(point), time);
+        device.figures.name_reason(tags, point, tag, time);
     }
 
     fn is_writable(&self) -> bool {

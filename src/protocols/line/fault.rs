@@ -84,7 +84,7 @@ impl From<&Refusal> for Fault {
             Refusal::ValueOnly => Code::BadRequest,
             Refusal::WrongType(_) => Code::WrongType,
             Refusal::OutOfRange => Code::OutOfRange,
-            Refusal::Denied => Code::Denied,
+            Refusal::Denied | Refusal::TakenOver => Code::Denied,
             Refusal::Device { .. } => Code::Device,
             Refusal::Timeout => Code::Timeout,
             Refusal::Offline => Code::Offline,

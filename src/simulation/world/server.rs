@@ -12,7 +12,8 @@ use super::{LOOK_US, World};
 use crate::base::section::Document;
 use crate::base::time::Tick;
 use crate::engine::{
-    Admission, ConnKey, Engine, Figures, Listener, Ready, Service, Settings, Shared, Transport,
+    Admission, ConnKey, Engine, Figures, LEAST_BUFFER_BYTES, Listener, Ready, Service, Settings, Shared,
+    Transport,
 };
 use crate::protocols::by_scheme;
 use crate::security::Grants;
@@ -85,7 +86,8 @@ impl World {
             self.hosts.push(Host {
                 engine,
                 tags: Arc::clone(&tags),
-                buffer_memory: self.plan.buffer_memory / shards,
+                buffer_memory: (self.plan.buffer_memory / shards)
+                    .max(LEAST_BUFFER_BYTES.min(self.plan.buffer_memory)),
                 turns_for_nothing: 0,
                 is_rung_for,
                 lines: 0,
@@ -276,7 +278,8 @@ impl World {
             return self.net.close(port);
         }
         let loads = self.loads();
-        let open = loads.iter().sum::<usize>() - self.hosts.iter().map(|host| host.lines).sum::<usize>();
+        let lines = self.hosts.iter().map(|host| host.lines).sum::<usize>();
+        let open = loads.iter().sum::<usize>() - lines - self.hosts[host].engine.datagram_peers();
         let address: SocketAddr = address_of(link);
         let listener = self.net.links[link].listener;
         let engine = &mut self.hosts[host].engine;
@@ -304,8 +307,8 @@ impl World {
 
     /// How many connections each engine of the server was given and has not closed.
     fn loads(&self) -> Vec<usize> {
-        let mut loads: Vec<usize> =
-            self.hosts[..self.shards()].iter().map(|host| host.lines + host.gate.len()).collect();
+        let known = |host: &Host| host.lines + host.gate.len() + host.engine.datagram_peers();
+        let mut loads: Vec<usize> = self.hosts[..self.shards()].iter().map(known).collect();
         for link in &self.net.links {
             if let Holder::Host(host, Some(_)) = link.holder(Side::Taker) {
                 loads[host] += 1;

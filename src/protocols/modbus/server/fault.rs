@@ -7,7 +7,7 @@ use crate::tags::{Limit, Refusal};
 impl From<Refusal> for Exception {
     fn from(refusal: Refusal) -> Exception {
         match refusal {
-            Refusal::Denied => Exception::IllegalFunction,
+            Refusal::Denied | Refusal::TakenOver => Exception::IllegalFunction,
             Refusal::NoSuchTag | Refusal::NoSuchSubscription | Refusal::ReadOnly => {
                 Exception::IllegalDataAddress
             }

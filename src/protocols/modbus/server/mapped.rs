@@ -347,6 +347,23 @@ impl Mapped {
         }
     }
 
+    /// No master wrote an entry in time, if none has written it after `written`: it takes its safe value.
+    /// `None` if one has.
+    pub(super) fn take_safe_value(
+        &self,
+        entry: usize,
+        written: Tick,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Written>, Refusal> {
+        let _whole = self.whole.lock().expect("a panic ends the process, so no lock is poisoned");
+        let Some(guard) = self.guard(entry).filter(|guard| guard.written() == written) else {
+            return Ok(None);
+        };
+        let mut value = guard.safe.as_input();
+        let admitted = cx.check(self.tag(entry), &mut value)?;
+        cx.write_checked(admitted, value).map(Some)
+    }
+
     /// Check all that a request writes, then write it. The tickets are of devices that have to confirm.
     fn write(&self, cx: &mut Context<'_>, request: &Request<'_>) -> Result<Vec<Ticket>, Exception> {
         let (register, coil);

@@ -240,15 +240,16 @@ impl Raw {
         area.guard.map(|guard| (guard, area.written))
     }
 
-    /// Nothing was written in time.
-    pub(super) fn take_safe_value(&mut self, tags: &Tags, area: Area, now: Now) {
+    /// Nothing was written in time, if it was not written after `written`. Whether that is so.
+    pub(super) fn take_safe_value(&mut self, tags: &Tags, area: Area, written: Tick, now: Now) -> bool {
         let area = &mut self.areas[area as usize];
-        let Some(Guard { safe, .. }) = area.guard else { return };
+        let Some(Guard { safe, .. }) = area.guard.filter(|_| area.written == written) else { return false };
         for at in 0..area.cells.len() {
             area.cells.set(at as u16, safe);
         }
         for (&at, &tag) in &area.named {
             area.show(tags, at, tag, now.wall);
         }
+        true
     }
 }

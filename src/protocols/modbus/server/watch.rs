@@ -69,19 +69,23 @@ impl Watch {
                 continue;
             }
             self.next = self.next.min(now.tick + watchdog);
+            let ticket = match place.within.take_safe_value(content, written, cx) {
+                // Somebody on another shard has written it just now.
+                Ok(None) => continue,
+                Ok(Some(Written::Done)) => None,
+                Ok(Some(Written::Pending(ticket))) => Some(ticket),
+                // A device that is not there now may be next time.
+                Err(refusal) => {
+                    log::error!("the safe value cannot be taken: {refusal}");
+                    continue;
+                }
+            };
+            (place.taken_for, place.ticket) = (Some(written), ticket);
             log::warn!(
                 "unit {}: {} was not written for {watchdog:?} and takes its safe value",
                 self.units.units[place.unit].id,
                 place.within.name(content)
             );
-            match place.within.take_safe_value(content, cx) {
-                Ok(Written::Done) => place.taken_for = Some(written),
-                Ok(Written::Pending(ticket)) => {
-                    (place.taken_for, place.ticket) = (Some(written), Some(ticket))
-                }
-                // A device that is not there now may be next time.
-                Err(refusal) => log::error!("the safe value cannot be taken: {refusal}"),
-            }
         }
     }
 }
@@ -110,18 +114,19 @@ impl Within {
         }
     }
 
-    fn take_safe_value(&self, content: &Content, cx: &mut Context<'_>) -> Result<Written, Refusal> {
+    /// `None` if it was written after `written`.
+    fn take_safe_value(
+        &self,
+        content: &Content,
+        written: Tick,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Written>, Refusal> {
         match (self, content) {
             (Within::Area(area), Content::Raw(raw)) => {
-                raw.lock().take_safe_value(cx.tags(), *area, cx.now());
-                Ok(Written::Done)
+                let is_taken = raw.lock().take_safe_value(cx.tags(), *area, written, cx.now());
+                Ok(is_taken.then_some(Written::Done))
             }
-            (Within::Entry(entry), Content::Mapped(mapped)) => {
-                let safe = &mapped.guard(*entry).expect(WATCHED).safe;
-                let mut value = safe.as_input();
-                let admitted = cx.check(mapped.tag(*entry), &mut value)?;
-                cx.write_checked(admitted, value)
-            }
+            (Within::Entry(entry), Content::Mapped(mapped)) => mapped.take_safe_value(*entry, written, cx),
             _ => unreachable!("{WATCHED}"),
         }
     }
