@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::server::{Folder, Server};
 use crate::terminal::{COLUMNS, CTRL_C, CTRL_D, ENTER, LEFT, TAB, Terminal, UP};
@@ -253,6 +254,10 @@ fn a_lost_server_is_said_and_reconnected_on_request() {
     terminal.expect(&lost);
     terminal.expect("lumina: no reply came: it may or may not have been carried out");
     drop(listener);
+    // Bound and not listening: so that no other test's server is given the port.
+    let reserved = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    reserved.set_reuse_address(true).expect("an option");
+    reserved.bind(&addr.into()).expect("the port is free");
     terminal.expect("lumina> ");
     terminal.press("reconnect\r");
     terminal.expect(&format!("lumina: no server listens on {addr}"));
