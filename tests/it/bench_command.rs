@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
@@ -269,6 +270,22 @@ fn a_server_that_cuts_ends_the_run() {
     assert_eq!((number(&outcome, "lost_connections"), number(&outcome, "writes")), (3.0, 297.0));
     assert!(outcome.stderr.contains("3 of 3 connections were lost"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains(" × the server "), "{}", outcome.stderr);
+}
+
+/// What it answers after the end was asked in time, and is counted; but its speed is that of the time measured.
+#[test]
+fn a_server_that_does_not_keep_up() {
+    let server = fake(|_, _| {
+        thread::sleep(Duration::from_millis(4));
+        Some("OK\n".to_owned())
+    });
+    let args = ["--connections", "1", "--pipeline", "1000", "--tags", "1", "--writes", "100%"];
+    let pace = ["--rate", "1000", "--duration", "500ms", "--warm-up", "0s"];
+    let outcome = json(&server.to_string(), &[&args[..], &pace].concat());
+    assert!(number(&outcome, "requests") > 200.0, "{}{}", outcome.stdout, outcome.stderr);
+    assert!(number(&outcome, "requests_per_s") <= 260.0, "{}", outcome.stdout);
+    assert_eq!(number(&outcome, "requests_per_s"), number(&outcome, "writes_per_s"), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("the rate was not reached"), "{}", outcome.stderr);
 }
 
 #[test]

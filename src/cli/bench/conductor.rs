@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::reactor::Course;
 
 use super::requester::LOOK;
-use super::run::Run;
+use super::run::{Done, Run};
 use super::subscriber::Watch;
 
 /// For so long nothing may happen while all get ready.
@@ -53,7 +53,9 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) at: Tick,
+    /// Answers of any kind.
     pub(super) answers: u64,
+    pub(super) done: Done,
     pub(super) own: OwnTime,
     /// `None` also where it is gone.
     pub(super) server: Option<Usage>,
@@ -184,8 +186,9 @@ impl Conductor {
             }
             family.usage().ok()
         });
-        let answers = self.run.counts.answers.value();
-        self.marks.push(Mark { at: now, answers, own: OwnTime::now(), server });
+        let counts = &self.run.counts;
+        let (answers, done) = (counts.answers.value(), counts.done());
+        self.marks.push(Mark { at: now, answers, done, own: OwnTime::now(), server });
     }
 
     fn all_are_lost(&self) -> bool {
