@@ -288,6 +288,28 @@ fn a_server_that_does_not_keep_up() {
     assert!(outcome.stderr.contains("the rate was not reached"), "{}", outcome.stderr);
 }
 
+/// Nothing is sent in the time that is measured, as all wait for answers from before.
+#[test]
+fn a_server_that_hangs_in_the_warm_up() {
+    let server = fake(|_, number| {
+        // The first is that which prepares.
+        if number > 0 {
+            thread::sleep(Duration::from_secs(3_600));
+        }
+        Some("OK\n".to_owned())
+    });
+    let args = ["--connections", "3", "--tags", "3", "--writes", "100%", "--pipeline", "2"];
+    let spans = ["--warm-up", "500ms", "--duration", "300ms"];
+    let outcome = json(&server.to_string(), &[&args[..], &spans].concat());
+    assert_eq!(outcome.code, Some(1), "{}{}", outcome.stdout, outcome.stderr);
+    let figures = ["requests", "unanswered", "errors", "requests_per_s"].map(|key| number(&outcome, key));
+    assert_eq!(figures, [0.0, 6.0, 6.0, 0.0], "{}", outcome.stdout);
+    assert!(number(&outcome, "requests_max_us") > 5e6, "{}", outcome.stdout);
+    for part in ["6 requests were not answered", "nothing was measured"] {
+        assert!(outcome.stderr.contains(part), "no {part:?} in {}", outcome.stderr);
+    }
+}
+
 #[test]
 fn a_server_that_stalls() {
     let server = Server::start();

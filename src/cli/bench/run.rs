@@ -43,7 +43,7 @@ pub(super) struct Counts {
     pub(super) refused: Counter,
     /// Answered by what cannot be.
     pub(super) wrong: Counter,
-    /// Never answered.
+    /// Never answered, measured or not.
     pub(super) unanswered: Counter,
     /// Due while as many were in flight on their connection as may be; sent later.
     pub(super) queued: Counter,

@@ -186,7 +186,9 @@ impl<'a> Summary<'a> {
     fn put_figures(&self, fields: &mut Fields) {
         let counts = &self.run.counts;
         fields.decimal("duration_s", Some(self.span().as_secs_f64()));
-        for Row { what, count, a_second, took } in [self.requests(), self.reads(), self.writes(), self.updates()] {
+        for Row { what, count, a_second, took } in
+            [self.requests(), self.reads(), self.writes(), self.updates()]
+        {
             let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = took;
             fields.number(what, count);
             for (figure, number) in [
@@ -284,6 +286,13 @@ impl Outcome for Summary<'_> {
             complaints.push(format!(
                 "{unanswered} requests were not answered, up to {seconds} s after the end; in the figures \
                  they took until then"
+            ));
+        }
+        if self.requests().count == 0 {
+            complaints.push(format!(
+                "nothing was measured: no request that was due in the {:?} after the warm-up was answered as it \
+                 should be",
+                self.span()
             ));
         }
         complaints
