@@ -311,6 +311,17 @@ fn a_server_that_hangs_in_the_warm_up() {
 }
 
 #[test]
+fn a_server_that_cuts_in_the_warm_up() {
+    let server = fake(|_, number| (number < 100).then(|| "OK\n".to_owned()));
+    let args = ["--connections", "3", "--tags", "3", "--duration", "300ms", "--warm-up", "1h"];
+    let outcome = json(&server.to_string(), &[&args[..], &["--writes", "100%"]].concat());
+    assert_eq!((outcome.code, &*outcome.stdout), (Some(1), ""));
+    for part in ["all connections were lost before there was anything to measure", " × the server "] {
+        assert!(outcome.stderr.contains(part), "no {part:?} in {}", outcome.stderr);
+    }
+}
+
+#[test]
 fn a_server_that_stalls() {
     let server = Server::start();
     let outcome = thread::scope(|scope| {

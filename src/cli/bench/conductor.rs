@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::time::{Now, Tick};
+use crate::base::time::Tick;
 use crate::cli::load::{Family, OwnTime, Progress, Usage};
-use crate::engine::Engine;
 use crate::reactor::Course;
 
 use super::requester::LOOK;
@@ -85,8 +84,7 @@ impl Conductor {
     }
 
     /// A turn.
-    pub(super) fn conduct(&mut self, _engine: &mut Engine, now: Now, signalled: bool) -> Course {
-        let now = now.tick;
+    pub(super) fn conduct(&mut self, now: Tick, signalled: bool) -> Course {
         if signalled {
             self.interrupt(now);
         }
@@ -95,6 +93,12 @@ impl Conductor {
             let before = self.phase;
             match before {
                 Phase::Preparing => self.prepare(now),
+                Phase::WarmingUp if self.all_are_lost() => {
+                    let faults = self.run.faults.lines().join("; ");
+                    self.fail(format!(
+                        "all connections were lost before there was anything to measure: {faults}"
+                    ));
+                }
                 Phase::WarmingUp if now >= self.until => {
                     self.mark(now);
                     self.enter(Phase::Measuring, self.run.end());
@@ -241,7 +245,12 @@ impl Conductor {
             }
         }
         match self.marks[..] {
-            [first, last] => Ok((first, last)),
+            [first, last] if first.at < last.at => Ok((first, last)),
+            [_, _] => {
+                Err("nothing was measured: --duration passed while the client had no processor; let it be \
+                           longer"
+                    .to_owned())
+            }
             _ => Err("stopped before there was anything to measure".to_owned()),
         }
     }

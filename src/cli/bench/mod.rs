@@ -26,6 +26,7 @@ use argh::FromArgs;
 use super::address::Address;
 use super::load::{self, Family, Outcome, Progress, number, root, share, span, tell};
 use super::{Exit, say, say_error};
+use crate::base::time::Now;
 use crate::engine::{Engine, Session};
 use crate::protocols;
 use crate::protocols::modbus::pdu::{MOST_READ_REGISTERS, MOST_WRITTEN_REGISTERS};
@@ -277,7 +278,7 @@ impl Bench {
             dial(Box::new(Requester::new(Arc::clone(&run), connection)));
         }
         let mut conductor = Conductor::new(Arc::clone(&run), watches, family, progress);
-        let mut conduct = |engine: &mut Engine, now, signalled| conductor.conduct(engine, now, signalled);
+        let mut conduct = |_: &mut Engine, now: Now, signalled| conductor.conduct(now.tick, signalled);
         let ended = if is_open {
             load::run(engine, clock, &mut conduct)
         } else {

@@ -237,9 +237,9 @@ impl<'a> Summary<'a> {
         fields.maybe("server_rss_after_bytes", server.map(|server| server.resident_after));
     }
 
-    /// From the first mark to the last.
+    /// From the first mark to the last, which is later.
     fn marked_seconds(&self) -> f64 {
-        (self.last.at - self.first.at).as_secs_f64().max(f64::MIN_POSITIVE)
+        (self.last.at - self.first.at).as_secs_f64()
     }
 }
 
