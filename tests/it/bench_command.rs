@@ -417,7 +417,7 @@ fn what_cannot_be_measured() {
     let folder = Folder::new();
     folder.write("other.json", "{\"lines\":3}");
     #[rustfmt::skip]
-    let table: [(&[&str], i32, &str); 18] = [
+    let table: [(&[&str], i32, &str); 20] = [
         (&[],                                               2, "url"),
         (&["127.0.0.1:1"],                                  1, "no server at 127.0.0.1:1"),
         (&["modbus://127.0.0.1:1"],                         1, "no server at 127.0.0.1:1"),
@@ -432,6 +432,8 @@ fn what_cannot_be_measured() {
         (&[&url, "--unit", "1"],                            2, "--unit is for modbus://"),
         (&["modbus://127.0.0.1:1", "--subscribers", "1"],   2, "--subscribers is for line://"),
         (&["modbus://127.0.0.1:1", "--tags", "6554"],       2, "beyond register 65535"),
+        (&["modbus://127.0.0.1:1", "--pipeline", "101"],    2, "--pipeline 101 is not possible with modbus://"),
+        (&["modbus://127.0.0.1:1", "--registers", "124", "--writes", "1%"], 2, "can write: 123"),
         (&[&url, "--subscribers", "1", "--writes", "0"],    2, "raise --writes"),
         (&[&url, "--pid", "4000000000"],                    2, "there is no such process"),
         (&[&url, "--compare", "none.json"],                 2, "--compare none.json: No such file"),
