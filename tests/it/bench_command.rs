@@ -272,7 +272,7 @@ fn a_server_that_cuts_ends_the_run() {
     assert!(outcome.stderr.contains(" × the server "), "{}", outcome.stderr);
 }
 
-/// What it answers after the end was asked in time, and is counted; but its speed is that of the time measured.
+/// What it answers after the end was asked in time, and is counted; its speed is that of the time measured.
 #[test]
 fn a_server_that_does_not_keep_up() {
     let server = fake(|_, _| {
@@ -432,7 +432,7 @@ fn what_cannot_be_measured() {
         (&[&url, "--unit", "1"],                            2, "--unit is for modbus://"),
         (&["modbus://127.0.0.1:1", "--subscribers", "1"],   2, "--subscribers is for line://"),
         (&["modbus://127.0.0.1:1", "--tags", "6554"],       2, "beyond register 65535"),
-        (&["modbus://127.0.0.1:1", "--pipeline", "101"],    2, "--pipeline 101 is not possible with modbus://"),
+        (&["modbus://127.0.0.1:1", "--pipeline", "101"],    2, "101 is not possible with modbus://"),
         (&["modbus://127.0.0.1:1", "--registers", "124", "--writes", "1%"], 2, "can write: 123"),
         (&[&url, "--subscribers", "1", "--writes", "0"],    2, "raise --writes"),
         (&[&url, "--pid", "4000000000"],                    2, "there is no such process"),

@@ -31,7 +31,7 @@ struct Row {
     what: &'static str,
     /// Of those that were due in the time that is measured, whenever they came.
     count: u64,
-    /// Of those that came in that time, whenever they were due: what comes of a backlog after the end shows no
+    /// Of those that came in that time, whenever they were due: a backlog that comes after the end is no
     /// speed.
     a_second: u64,
     took: Percentiles,
@@ -290,8 +290,8 @@ impl Outcome for Summary<'_> {
         }
         if self.requests().count == 0 {
             complaints.push(format!(
-                "nothing was measured: no request that was due in the {:?} after the warm-up was answered as it \
-                 should be",
+                "nothing was measured: no request that was due in the {:?} after the warm-up was answered \
+                 as it should be",
                 self.span()
             ));
         }
