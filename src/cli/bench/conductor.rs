@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::time::{Now, Tick};
+use crate::base::time::Tick;
 use crate::cli::load::{Family, OwnTime, Progress, Usage};
-use crate::engine::Engine;
 use crate::reactor::Course;
 
 use super::requester::LOOK;
-use super::run::Run;
+use super::run::{Done, Run};
 use super::subscriber::Watch;
 
 /// For so long nothing may happen while all get ready.
@@ -53,7 +52,9 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) at: Tick,
+    /// Answers of any kind.
     pub(super) answers: u64,
+    pub(super) done: Done,
     pub(super) own: OwnTime,
     /// `None` also where it is gone.
     pub(super) server: Option<Usage>,
@@ -83,8 +84,7 @@ impl Conductor {
     }
 
     /// A turn.
-    pub(super) fn conduct(&mut self, _engine: &mut Engine, now: Now, signalled: bool) -> Course {
-        let now = now.tick;
+    pub(super) fn conduct(&mut self, now: Tick, signalled: bool) -> Course {
         if signalled {
             self.interrupt(now);
         }
@@ -93,6 +93,12 @@ impl Conductor {
             let before = self.phase;
             match before {
                 Phase::Preparing => self.prepare(now),
+                Phase::WarmingUp if self.all_are_lost() => {
+                    let faults = self.run.faults.lines().join("; ");
+                    self.fail(format!(
+                        "all connections were lost before there was anything to measure: {faults}"
+                    ));
+                }
                 Phase::WarmingUp if now >= self.until => {
                     self.mark(now);
                     self.enter(Phase::Measuring, self.run.end());
@@ -184,8 +190,9 @@ impl Conductor {
             }
             family.usage().ok()
         });
-        let answers = self.run.counts.answers.value();
-        self.marks.push(Mark { at: now, answers, own: OwnTime::now(), server });
+        let counts = &self.run.counts;
+        let (answers, done) = (counts.answers.value(), counts.done());
+        self.marks.push(Mark { at: now, answers, done, own: OwnTime::now(), server });
     }
 
     fn all_are_lost(&self) -> bool {
@@ -238,7 +245,12 @@ impl Conductor {
             }
         }
         match self.marks[..] {
-            [first, last] => Ok((first, last)),
+            [first, last] if first.at < last.at => Ok((first, last)),
+            [_, _] => {
+                Err("nothing was measured: --duration passed while the client had no processor; let it be \
+                           longer"
+                    .to_owned())
+            }
             _ => Err("stopped before there was anything to measure".to_owned()),
         }
     }

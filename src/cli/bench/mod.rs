@@ -24,8 +24,11 @@ use std::time::Duration;
 use argh::FromArgs;
 
 use super::address::Address;
-use super::load::{self, Family, Outcome, Progress, number, root, share, span, tell};
+use super::load::{
+    self, CONNECT_EVERY, Deadlines, Family, Outcome, Progress, number, root, share, span, tell,
+};
 use super::{Exit, say, say_error};
+use crate::base::time::Now;
 use crate::engine::{Engine, Session};
 use crate::protocols;
 use crate::protocols::modbus::pdu::{MOST_READ_REGISTERS, MOST_WRITTEN_REGISTERS};
@@ -39,9 +42,6 @@ use run::Run;
 use subscriber::{Subscriber, Watch};
 use summary::Summary;
 
-/// Connections are made at 5,000 a second: a server accepts them faster, and its backlog holds as many.
-const CONNECT_EVERY: Duration = Duration::from_micros(200);
-
 const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
 const PIPELINE: RangeInclusive<u64> = 1..=10_000;
 const RATE: RangeInclusive<u64> = 1..=100_000_000;
@@ -51,7 +51,10 @@ const SUBSCRIBERS: RangeInclusive<u64> = 0..=100_000;
 const VALUE_BYTES: RangeInclusive<u64> = 20..=4_096;
 const UNIT: RangeInclusive<u64> = 0..=255;
 const ADDRESS: RangeInclusive<u64> = 0..=65_535;
-const REGISTERS: RangeInclusive<u64> = 1..=125;
+const REGISTERS: RangeInclusive<u64> = 1..=MOST_READ_REGISTERS as u64;
+/// In flight on one Modbus connection: the one that is answered is searched for. Servers are to take 1 to 16
+/// (`Modbus Messaging on TCP/IP Implementation Guide`, NumberMaxOfServerTransaction).
+const MOST_TRANSACTIONS: u64 = 100;
 const ALL_REGISTERS: usize = 65_536;
 /// What each subscriber was told last of each tag is remembered: 8 bytes.
 const MOST_WATCHED: usize = 50_000_000;
@@ -94,7 +97,7 @@ pub(super) struct Bench {
     /// how many connections send requests (default: 50)
     #[argh(option, arg_name = "n", default = "50", from_str_fn(connections))]
     connections: u64,
-    /// requests in flight on each connection, at most (default: 1)
+    /// requests in flight on each connection, at most (default: 1; modbus: up to 100)
     #[argh(option, arg_name = "n", default = "1", from_str_fn(pipeline))]
     pipeline: u64,
     /// open loop: requests a second, of all connections together
@@ -241,9 +244,16 @@ impl Bench {
         }
         let (unit, address) = (self.unit.unwrap_or(DEFAULT_UNIT), self.address.unwrap_or(0));
         let registers = self.registers.unwrap_or(DEFAULT_REGISTERS) as usize;
-        let most = usize::from(if writes > 0.0 { MOST_WRITTEN_REGISTERS } else { MOST_READ_REGISTERS });
-        if registers > most {
-            return Err(format!("{registers} --registers are more than one request can write: {most}"));
+        if writes > 0.0 && registers > usize::from(MOST_WRITTEN_REGISTERS) {
+            return Err(format!(
+                "{registers} --registers are more than one request can write: {MOST_WRITTEN_REGISTERS}"
+            ));
+        }
+        if self.pipeline > MOST_TRANSACTIONS {
+            return Err(format!(
+                "--pipeline {} is not possible with modbus://, expected at most {MOST_TRANSACTIONS}",
+                self.pipeline
+            ));
         }
         if address as usize + places * registers > ALL_REGISTERS {
             return Err(format!(
@@ -257,7 +267,7 @@ impl Bench {
         let clock = Clock::start();
         let now = clock.now();
         let mut engine = load::engine(now);
-        let is_open = plan.pace.is_some();
+        let deadlines = if plan.pace.is_some() { Deadlines::Fine } else { Deadlines::Coarse };
         let progress = Progress::new(plan.warm_up + plan.duration);
         let run = Arc::new(Run::new(plan));
         let watches: Vec<_> =
@@ -277,12 +287,8 @@ impl Bench {
             dial(Box::new(Requester::new(Arc::clone(&run), connection)));
         }
         let mut conductor = Conductor::new(Arc::clone(&run), watches, family, progress);
-        let mut conduct = |engine: &mut Engine, now, signalled| conductor.conduct(engine, now, signalled);
-        let ended = if is_open {
-            load::run(engine, clock, &mut conduct)
-        } else {
-            load::serve(engine, clock, Vec::new(), &mut conduct)
-        };
+        let mut conduct = |_: &mut Engine, now: Now, signalled| conductor.conduct(now.tick, signalled);
+        let ended = load::run(engine, clock, deadlines, &mut conduct);
         ended.map_err(|error| Trouble::Failed(error.to_string()))?;
         let summary = Summary::of(&run, &mut conductor).map_err(Trouble::Failed)?;
         let exit = tell("bench", &summary, self.json);

@@ -179,14 +179,17 @@ impl Requester {
             (Err(fault), _) => Some(fault),
         };
         match fault {
-            None if !asked.is_measured => {}
             None => {
-                let (count, latency) = match asked.what {
-                    What::Read { .. } => (&run.counts.reads, &run.reads),
-                    What::Write(_) => (&run.counts.writes, &run.writes),
+                let Run { counts, .. } = &**run;
+                let (all, measured, latency) = match asked.what {
+                    What::Read { .. } => (&counts.all_reads, &counts.reads, &run.reads),
+                    What::Write(_) => (&counts.all_writes, &counts.writes, &run.writes),
                 };
-                count.add(1);
-                latency.note(now - asked.due);
+                all.add(1);
+                if asked.is_measured {
+                    measured.add(1);
+                    latency.note(now - asked.due);
+                }
             }
             Some(fault) => self.on_fault(fault),
         }
@@ -265,8 +268,9 @@ impl Session for Requester {
         }
         for asked in std::mem::take(&mut self.waiting) {
             self.run.counts.in_flight.sub(1);
-            if asked.is_measured {
-                self.run.counts.unanswered.add(1);
+            self.run.counts.unanswered.add(1);
+            // One of the warm-up may have waited all the time that is measured.
+            if now >= self.run.measured() {
                 self.note_unanswered(now, matches!(asked.what, What::Write(_)), asked.due);
             }
         }

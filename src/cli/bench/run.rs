@@ -36,11 +36,14 @@ pub(super) struct Counts {
     pub(super) in_flight: Counter,
     pub(super) reads: Counter,
     pub(super) writes: Counter,
+    /// Answered rightly, measured or not.
+    pub(super) all_reads: Counter,
+    pub(super) all_writes: Counter,
     /// Answered by a refusal.
     pub(super) refused: Counter,
     /// Answered by what cannot be.
     pub(super) wrong: Counter,
-    /// Never answered.
+    /// Never answered, measured or not.
     pub(super) unanswered: Counter,
     /// Due while as many were in flight on their connection as may be; sent later.
     pub(super) queued: Counter,
@@ -49,6 +52,26 @@ pub(super) struct Counts {
     /// Connections that ended before the run did.
     pub(super) lost: Counter,
     pub(super) updates: Counter,
+    /// Rightly told, measured or not.
+    pub(super) all_updates: Counter,
+}
+
+/// What was answered rightly and told so far, measured or not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Done {
+    pub(super) reads: u64,
+    pub(super) writes: u64,
+    pub(super) updates: u64,
+}
+
+impl Counts {
+    pub(super) fn done(&self) -> Done {
+        Done {
+            reads: self.all_reads.value(),
+            writes: self.all_writes.value(),
+            updates: self.all_updates.value(),
+        }
+    }
 }
 
 /// A tag or a block of registers: what was written there.

@@ -67,6 +67,7 @@ impl Subscriber {
             self.wrong("an update that is older than one before");
         }
         told.set(value);
+        self.run.counts.all_updates.add(1);
         let due = Tick::from_micros(value);
         if self.run.counts_at(due) {
             self.run.counts.updates.add(1);

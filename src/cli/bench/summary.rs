@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cli::load::{LATE_US, Latency, Outcome, Percentiles, per_second};
+use crate::cli::load::{LATE_US, Outcome, Percentiles, per_second};
 
 use super::conductor::{ANSWERS_WITHIN, Conductor, Mark};
 use super::json::Fields;
 use super::plan::{Plan, Speech};
-use super::run::Run;
+use super::run::{Done, Run};
 
 /// From this share of its core on, the client may not have been able to do more.
 const BUSY_SHARE: f64 = 0.9;
@@ -29,7 +29,11 @@ pub(super) struct Summary<'a> {
 /// One kind of what was measured.
 struct Row {
     what: &'static str,
+    /// Of those that were due in the time that is measured, whenever they came.
     count: u64,
+    /// Of those that came in that time, whenever they were due: a backlog that comes after the end is no
+    /// speed.
+    a_second: u64,
     took: Percentiles,
 }
 
@@ -67,19 +71,31 @@ impl<'a> Summary<'a> {
     fn requests(&self) -> Row {
         let Run { counts, reads, writes, .. } = self.run;
         let count = counts.reads.value() + counts.writes.value();
-        Row { what: "requests", count, took: reads.percentiles_with(writes) }
+        let a_second = self.a_second(|done| done.reads + done.writes);
+        Row { what: "requests", count, a_second, took: reads.percentiles_with(writes) }
     }
 
     fn reads(&self) -> Row {
-        Row::of("reads", self.run.counts.reads.value(), &self.run.reads)
+        let Run { counts, reads, .. } = self.run;
+        let a_second = self.a_second(|done| done.reads);
+        Row { what: "reads", count: counts.reads.value(), a_second, took: reads.percentiles() }
     }
 
     fn writes(&self) -> Row {
-        Row::of("writes", self.run.counts.writes.value(), &self.run.writes)
+        let Run { counts, writes, .. } = self.run;
+        let a_second = self.a_second(|done| done.writes);
+        Row { what: "writes", count: counts.writes.value(), a_second, took: writes.percentiles() }
     }
 
     fn updates(&self) -> Row {
-        Row::of("updates", self.run.counts.updates.value(), &self.run.updates)
+        let Run { counts, updates, .. } = self.run;
+        let a_second = self.a_second(|done| done.updates);
+        Row { what: "updates", count: counts.updates.value(), a_second, took: updates.percentiles() }
+    }
+
+    /// How many of something came in a second from the first mark to the last.
+    fn a_second(&self, of: impl Fn(Done) -> u64) -> u64 {
+        per_second(of(self.last.done) - of(self.first.done), self.last.at - self.first.at)
     }
 
     /// Writes that a subscriber was not told of, as a newer one came before it was.
@@ -118,17 +134,13 @@ impl<'a> Summary<'a> {
         self.run.faults.count() + self.run.counts.unanswered.value()
     }
 
-    fn reached(&self) -> u64 {
-        per_second(self.requests().count, self.span())
-    }
-
     /// What a reader of the figures must know, one line each.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         notes.extend(self.client().note());
         if let Some(pace) = self.plan().pace {
-            if (self.reached() as f64) < pace.rate as f64 * REACHED_SHARE {
-                let (reached, rate) = (self.reached(), pace.rate);
+            let (reached, rate) = (self.requests().a_second, pace.rate);
+            if (reached as f64) < rate as f64 * REACHED_SHARE {
                 notes.push(format!("the rate was not reached: {reached} of {rate} requests/s were answered"));
             }
             let late = self.run.lateness.percentiles().p99_us;
@@ -172,13 +184,15 @@ impl<'a> Summary<'a> {
     }
 
     fn put_figures(&self, fields: &mut Fields) {
-        let (counts, span) = (&self.run.counts, self.span());
-        fields.decimal("duration_s", Some(span.as_secs_f64()));
-        for Row { what, count, took } in [self.requests(), self.reads(), self.writes(), self.updates()] {
+        let counts = &self.run.counts;
+        fields.decimal("duration_s", Some(self.span().as_secs_f64()));
+        for Row { what, count, a_second, took } in
+            [self.requests(), self.reads(), self.writes(), self.updates()]
+        {
             let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = took;
             fields.number(what, count);
             for (figure, number) in [
-                ("per_s", per_second(count, span)),
+                ("per_s", a_second),
                 ("p50_us", p50_us),
                 ("p90_us", p90_us),
                 ("p99_us", p99_us),
@@ -223,9 +237,9 @@ impl<'a> Summary<'a> {
         fields.maybe("server_rss_after_bytes", server.map(|server| server.resident_after));
     }
 
-    /// From the first mark to the last.
+    /// From the first mark to the last, which is later.
     fn marked_seconds(&self) -> f64 {
-        (self.last.at - self.first.at).as_secs_f64().max(f64::MIN_POSITIVE)
+        (self.last.at - self.first.at).as_secs_f64()
     }
 }
 
@@ -258,12 +272,6 @@ impl Client {
     }
 }
 
-impl Row {
-    fn of(what: &'static str, count: u64, latency: &Latency) -> Row {
-        Row { what, count, took: latency.percentiles() }
-    }
-}
-
 impl Outcome for Summary<'_> {
     fn complaints(&self) -> Vec<String> {
         let mut complaints = self.run.faults.lines();
@@ -278,6 +286,13 @@ impl Outcome for Summary<'_> {
             complaints.push(format!(
                 "{unanswered} requests were not answered, up to {seconds} s after the end; in the figures \
                  they took until then"
+            ));
+        }
+        if self.requests().count == 0 {
+            complaints.push(format!(
+                "nothing was measured: no request that was due in the {:?} after the warm-up was answered \
+                 as it should be",
+                self.span()
             ));
         }
         complaints
@@ -324,8 +339,8 @@ impl fmt::Display for Summary<'_> {
         if plan.subscribers > 0 {
             rows.push(self.updates());
         }
-        for Row { what, count, took } in rows {
-            write!(f, "{what:<9}{count:>11}{:>11}", per_second(count, span))?;
+        for Row { what, count, a_second, took } in rows {
+            write!(f, "{what:<9}{count:>11}{a_second:>11}")?;
             for us in [took.p50_us, took.p90_us, took.p99_us, took.p999_us, took.max_us] {
                 write!(f, "{:>10.3}", us as f64 / 1_000.0)?;
             }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::conductor::Conductor;
 use super::plan::{Pace, Plan, Speech};
 use super::requester::Requester;
 use super::run::Run;
 use super::subscriber::{Subscriber, Watch};
+use super::summary::Summary;
 use crate::base::time::Tick;
-use crate::cli::load::endpoint;
+use crate::cli::load::{Outcome, endpoint};
 use crate::engine::ConnKey;
 use crate::engine::rig::Rig;
+use crate::reactor::Course;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -118,6 +121,51 @@ fn what_is_never_answered_or_sent_counts() {
     assert!((650_000..=651_000).contains(&took.max_us), "{took:?}");
     assert!((350_000..=351_000).contains(&took.p50_us), "{took:?}");
     assert_eq!(faults.count(), 1, "{:?}", faults.lines());
+}
+
+impl Bench {
+    /// One whose conductor says when requests begin: 100 ms from now.
+    fn conducted(plan: Plan) -> (Bench, Conductor) {
+        let mut bench = Bench::connect(plan);
+        bench.rig.take(bench.server);
+        bench.rig.ask(bench.server, "OK\n");
+        let mut conductor = Conductor::new(Arc::clone(&bench.run), Vec::new(), None, None);
+        assert!(matches!(conductor.conduct(bench.rig.now(), false), Course::GoOn(_)));
+        (bench, conductor)
+    }
+
+    /// A turn, so much later, in which so many answers come.
+    fn turn(&mut self, conductor: &mut Conductor, later: Duration, answers: usize) -> Course {
+        self.rig.advance(later);
+        self.answer(&"OK\n".repeat(answers));
+        conductor.conduct(self.rig.now(), false)
+    }
+}
+
+/// What comes of a backlog after the end, or from before the beginning, is no speed of the server's.
+#[test]
+fn a_second_is_of_the_time_that_is_measured() {
+    let pace = Some(Pace { rate: 10, connections: 1 });
+    let plan = Plan { pace, pipeline: 100, warm_up: 500 * MS, ..Plan::of_test() };
+    let (mut bench, mut conductor) = Bench::conducted(plan);
+    for (later, answers) in [(100, 0), (400, 2), (100, 0), (500, 2), (400, 1), (100, 0)] {
+        assert!(matches!(bench.turn(&mut conductor, later * MS, answers), Course::GoOn(_)));
+    }
+    assert!(matches!(bench.turn(&mut conductor, 400 * MS, 10), Course::Stop));
+    let summary = Summary::of(&bench.run, &mut conductor).unwrap();
+    let json = summary.json();
+    for part in ["\"requests\":10,", "\"requests_per_s\":3,", "\"writes_per_s\":3,", "\"complaints\":[]"] {
+        assert!(json.contains(part), "no {part} in {json}");
+    }
+    assert!(summary.notes().join("\n").contains("the rate was not reached: 3 of 10"), "{json}");
+}
+
+#[test]
+fn a_run_without_time_measures_nothing() {
+    let (mut bench, mut conductor) = Bench::conducted(Plan::of_test());
+    assert!(matches!(bench.turn(&mut conductor, 5_000 * MS, 1), Course::Stop));
+    let error = Summary::of(&bench.run, &mut conductor).err().unwrap_or_default();
+    assert!(error.starts_with("nothing was measured: "), "{error}");
 }
 
 #[test]

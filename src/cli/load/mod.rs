@@ -40,6 +40,18 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(1_000);
 /// those it searches for milliseconds at each connection.
 const CONNECTIONS_PER_ADDRESS: usize = 4_000;
 
+/// Connections are made at 5,000 a second: a server accepts them faster, and its backlog holds as many.
+pub(super) const CONNECT_EVERY: Duration = Duration::from_micros(200);
+
+/// How exactly deadlines are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deadlines {
+    /// To microseconds, for what is due at a time: what is sent late counts as slow.
+    Fine,
+    /// As a server's are, so that those of a millisecond are one turn.
+    Coarse,
+}
+
 /// Where the connection of that number goes, and from where: on the loopback network there are addresses to
 /// choose from.
 pub(super) fn endpoint(server: SocketAddr, number: usize) -> Endpoint {
@@ -75,18 +87,21 @@ pub(super) fn serving_engine(now: Now, listeners: Vec<Listener>, max_connections
     Engine::new(0, &Shared::new(settings, Arc::new(tags)), now)
 }
 
-/// Run it until `conduct` says stop; see [`Reactor::conduct`]. Deadlines are fine: what is sent late counts
-/// as slow.
+/// Run it until `conduct` says stop; see [`Reactor::conduct`].
 pub(super) fn run(
     engine: Engine,
     clock: Clock,
+    deadlines: Deadlines,
     conduct: &mut dyn FnMut(&mut Engine, Now, bool) -> Course,
 ) -> io::Result<()> {
-    Reactor::new(engine, clock, Vec::new(), CLOSE_WITHIN)?.with_fine_deadlines()?.conduct(conduct)
+    let mut reactor = Reactor::new(engine, clock, Vec::new(), CLOSE_WITHIN)?;
+    if deadlines == Deadlines::Fine {
+        reactor = reactor.with_fine_deadlines()?;
+    }
+    reactor.conduct(conduct)
 }
 
-/// The same for an engine to which others connect at these sockets. Deadlines are as coarse as a server's, so
-/// that those of a millisecond are one turn.
+/// The same for an engine to which others connect at these sockets; deadlines are coarse.
 pub(super) fn serve(
     engine: Engine,
     clock: Clock,

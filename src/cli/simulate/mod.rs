@@ -23,7 +23,7 @@ use std::time::Duration;
 use argh::FromArgs;
 
 use super::address::Address;
-use super::load::{self, Progress, number, one_of, root, share, span, tell};
+use super::load::{self, CONNECT_EVERY, Deadlines, Progress, number, one_of, root, share, span, tell};
 use super::{Exit, say_error};
 use crate::base::time::Tick;
 use crate::engine::Engine;
@@ -38,8 +38,6 @@ use schedule::Schedule;
 use subscriber::{Scope, Subscriber, Watch};
 use summary::Summary;
 
-/// Connections are made at 5,000 a second: a server accepts them faster, and its backlog holds as many.
-const CONNECT_EVERY: Duration = Duration::from_micros(200);
 /// From the last connection until the first reports are due.
 const SETTLE: Duration = Duration::from_millis(300);
 /// The audit's connection.
@@ -292,7 +290,9 @@ impl Simulate {
         let watches = self.dial(&mut engine, &run, now.tick, devices, faulty);
         let progress = Progress::new(Duration::from_secs(self.secs));
         let mut conductor = Conductor::new(Arc::clone(&run), watches, progress);
-        load::run(engine, clock, &mut |engine, now, signalled| conductor.conduct(engine, now, signalled))?;
+        load::run(engine, clock, Deadlines::Fine, &mut |engine, now, signalled| {
+            conductor.conduct(engine, now, signalled)
+        })?;
 
         let interrupted = conductor.interrupted;
         conductor.finish();
