@@ -113,6 +113,27 @@ build_all() {
 # given OPTION PROGRAM: an argument of the program that measures, if there is such a program.
 given() { [ -z "$2" ] || arguments+=("$1" "$2"); }
 
+# measure ARGUMENT…: runs the program that measures. A signal to this script ends it too, and it its servers.
+measure() {
+    "$limits" "$@" &
+    measuring=$!
+    trap 'kill "$measuring" 2>/dev/null; wait "$measuring" || true; exit 1' HUP INT TERM
+    wait "$measuring"
+    trap - HUP INT TERM
+}
+
+# report PROGRAM FOLDER FILE ARGUMENT…: makes tables of the measurements in the folder, which also go to the
+# file there, and charts, where that is possible.
+report() {
+    local program=$1 folder=$2 file=$3 python
+    shift 3
+    python=$(charts_python)
+    # Tables need no more than Python.
+    [ -n "$python" ] || python=$(command -v python3) ||
+        { note "no Python, so no tables: the measurements are in $folder"; return 0; }
+    "$python" "$program" "$folder" "$(machine), \`scripts/$task${1:+ $1}\`" | tee "$folder/$file"
+}
+
 # The machine and the day, as the README says them.
 machine() {
     local model
