@@ -1,25 +1,21 @@
 """How the charts of scripts/peers and scripts/growth look, and how measurements are read and written.
 
-A chart is the same file, byte by byte, whenever it is drawn from the same measurements.
+A chart is the same file, byte by byte, whenever it is drawn from the same measurements. Only charts need
+matplotlib; tables are made without it.
 """
 
 import csv
 import io
 import math
 import re
-
-import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot  # noqa: E402 (the backend comes first)
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator  # noqa: E402
+import sys
 
 OURS = "#c2410c"
 OTHERS = "#475569"
 FLOOR = "#94a3b8"
 GRID = "#e2e8f0"
 
-matplotlib.rcParams.update({
+STYLE = {
     # Text stays text: a fraction of the size, and it can be found and read aloud.
     "svg.fonttype": "none",
     "svg.hashsalt": "lumina",
@@ -43,7 +39,7 @@ matplotlib.rcParams.update({
     "text.color": "#0f172a",
     "axes.labelcolor": OTHERS,
     "figure.constrained_layout.use": True,
-})
+}
 
 
 def read(path):
@@ -58,11 +54,24 @@ def read(path):
         return [{key: value(text) for key, text in row.items()} for row in csv.DictReader(file)]
 
 
+def drawing():
+    """What draws charts, in our style; None where there is no matplotlib, and a line says so."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("there is no matplotlib: charts are left out", file=sys.stderr)
+        return None
+    matplotlib.use("svg")
+    matplotlib.rcParams.update(STYLE)
+    # The backend comes first.
+    from matplotlib import pyplot
+    return pyplot
+
+
 def save(figure, path):
     """As SVG, without the date and the name of what drew it, and no finer than can be seen."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    pyplot.close(figure)
     short = re.sub(r"(\d\.\d\d)\d+", r"\1", text.getvalue())
     # Indentation and empty groups are a fifth of the file.
     short = re.sub(r"\n +", "\n", re.sub(r"\n *<g id=\"\w+\"/>", "", short))
@@ -71,7 +80,9 @@ def save(figure, path):
 
 
 def logarithmic(axis, label_of):
-    """Ticks for a logarithmic axis whose limits are set, labelled by `label_of`; sizes go by powers of two."""
+    """Ticks for a logarithmic axis whose limits are set, labelled by `label_of`: sizes by powers of two."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
     low, high = axis.get_view_interval()
     if label_of is size:
         doublings = math.log2(high / low)

@@ -1,12 +1,13 @@
 """Makes of the measurements of `limits growth` the Markdown tables and the charts of scripts/growth.
 
-    growth.py FOLDER MACHINE       FOLDER has growth.csv; charts go there, the tables to standard output
+    growth.py FOLDER MACHINE       FOLDER has growth.csv; the tables go to standard output, and charts go
+                                   there, if there is matplotlib
 """
 
 import pathlib
 import sys
 
-from charts import FLOOR, OTHERS, OURS, logarithmic, pyplot, read, save, significant, size, table
+from charts import FLOOR, OTHERS, OURS, drawing, logarithmic, read, save, significant, size, table
 
 # What grows: its name in the measurements, the title of its chart, its axis, and what the cost is of.
 SERIES = [
@@ -32,7 +33,11 @@ def main(folder, machine):
         if (series, "lumina") in curves:
             print_table(curves, series, title, unit)
     print(f"Medians; {machine}.")
+    if pyplot := drawing():
+        draw_charts(pyplot, curves, folder, machine)
 
+
+def draw_charts(pyplot, curves, folder, machine):
     panels = [(f"growth-{series}", lambda axis, row=(series, *rest): cost(axis, curves, *row))
               for series, *rest in SERIES if (series, "lumina") in curves]
     panels.append(("growth-memory", lambda axis: memory(axis, curves)))

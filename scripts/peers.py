@@ -1,16 +1,17 @@
 """Makes of the measurements of `limits peers` the Markdown table and the charts of scripts/peers.
 
-    peers.py FOLDER MACHINE        FOLDER has peers.csv and versions; charts go there, the table to standard output
+    peers.py FOLDER MACHINE        FOLDER has peers.csv and versions; the table goes to standard output, and
+                                   charts go there, if there is matplotlib
 """
 
 import math
 import pathlib
 import sys
 
-from charts import FLOOR, OTHERS, OURS, duration, logarithmic, pyplot, read, save, significant, size, table
+from charts import FLOOR, OTHERS, OURS, drawing, duration, logarithmic, read, save, significant, size, table
 
-# In the order of table and charts: what it is called with its version, and what an operation is. A group is of the
-# same protocol, or at least does the same work.
+# In the order of table and charts: what it is called with its version, and what an operation is. A group is
+# of the same protocol, or at least does the same work.
 GROUPS = [
     [("bare-echo", "bare mio echo", "the same bytes back"),
      ("lumina-echo", "Lumina echo", "the same bytes back"),
@@ -35,8 +36,9 @@ def main(folder, machine):
     groups = [[(name.format_map(versions), what, found[key]) for key, name, what in group if key in found]
               for group in GROUPS]
     print_table(groups, machine)
-    save(processor(groups, machine), folder / "peers.svg")
-    save(memory(groups, machine), folder / "memory.svg")
+    if pyplot := drawing():
+        save(processor(pyplot, groups, machine), folder / "peers.svg")
+        save(memory(pyplot, groups, machine), folder / "memory.svg")
 
 
 def print_table(groups, machine):
@@ -59,7 +61,14 @@ def print_table(groups, machine):
     for _, title in LOADS:
         head += [f"CPU µs, {title}", "× bare echo"]
     print(table([*head, "p99 at 5,000/s", "memory per idle connection", "memory fresh"], rows))
-    print(f"\nMedians, and the quartiles of the rounds in brackets. {machine}.")
+    floors = ", ".join(significant(floor_of(groups, load) / 1_000, 3) for load, _ in LOADS)
+    print(f"\nMedians, and the quartiles of the rounds in brackets; µs are the bare echo's median ({floors}) "
+          f"times the ratio. {machine}.")
+
+
+def floor_of(groups, load):
+    """CPU time of the bare echo that ratios are of: the median of all its windows, whatever it was beside."""
+    return next(loads[load]["floor_ns"] for group in groups for _, _, loads in group if load in loads)
 
 
 def rows_of(groups, axes):
@@ -102,7 +111,7 @@ def dots(axis, points, label_of):
     axis.set_xlim(min(values) / 1.7, max(values) * 10 ** (0.45 * max(decades, 1)))
 
 
-def processor(groups, machine):
+def processor(pyplot, groups, machine):
     """CPU time of an operation, a panel for each load."""
     figure, axes = pyplot.subplots(1, len(LOADS), sharey=True, figsize=(10.5, 3.9))
     places = rows_of(groups, axes)
@@ -115,10 +124,11 @@ def processor(groups, machine):
                 low, high = (value * row[edge] / row["ratio"] for edge in ("ratio_low", "ratio_high"))
                 points.append((place, ours, value, low, high))
         dots(axis, points, lambda value: significant(value, 2))
-        floor = next(point[2] for point in points)
+        floor = floor_of(groups, load) / 1_000
         axis.axvline(floor, color=FLOOR, linewidth=1, linestyle=(0, (3, 3)), zorder=0)
         if len(points) < len(places):
-            middle = sum(place for place, _, loads in places if load not in loads) / (len(places) - len(points))
+            without = [place for place, _, loads in places if load not in loads]
+            middle = sum(without) / len(without)
             axis.annotate("a master waits for its reply", (0.5, middle), xycoords=("axes fraction", "data"),
                           ha="center", va="center", color=FLOOR)
         axis.set_title(title)
@@ -129,7 +139,7 @@ def processor(groups, machine):
     return figure
 
 
-def memory(groups, machine):
+def memory(pyplot, groups, machine):
     """How long replies take under an even load, and memory."""
     panels = [
         ("reply, 99th percentile", "5,000 operations a second, 1,000 connections", "p99_us", duration),

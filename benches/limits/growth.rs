@@ -249,9 +249,9 @@ fn shards(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
     let (line, echo) = (setup.serve_sharded(count)?, setup.serve_on_all_cores(Peer::BareEcho)?);
     line.settle()?;
     ours.bytes.push(line.memory()?.anonymous as f64);
-    let sleeping = false;
+    let own_core = false;
     let fleet =
-        |server: &Server, peer| Fleet::connect(server.address, SHARD_CLIENTS, talk(peer, 1), sleeping);
+        |server: &Server, peer| Fleet::connect(server.address, SHARD_CLIENTS, talk(peer, 1), own_core);
     let mut left = Side { fleet: fleet(&line, Peer::Line)?, server: &line };
     let mut right = Side { fleet: fleet(&echo, Peer::BareEcho)?, server: &echo };
     let pairs = setup.alternate(Load::Paced(PACED_RATE), PACED_WINDOW, &mut left, &mut right, plan.pairs)?;

@@ -4,8 +4,8 @@
 //! The servers run as children on one core, this program drives them from another; their CPU time and memory
 //! come from `/proc`. `scripts/limits` builds everything and calls this:
 //!
-//! `limits --lumina PATH --bare PATH [--redis PATH] [--libmodbus PATH] [--pymodbus PATH] [--poller PATH]
-//! [--short] [--strict] [--only FIGURE]… [--trace]`
+//! `limits --lumina PATH --bare PATH [--redis PATH] [--mosquitto PATH] [--python PATH] [--libmodbus PATH]
+//! [--pymodbus PATH] [--poller PATH] [--short] [--strict] [--only FIGURE]… [--trace]`
 //!
 //! `scripts/peers` calls it as `limits peers --results FILE …`, `scripts/growth` as `limits growth --results
 //! FILE …`.
@@ -90,8 +90,8 @@ struct Arguments {
     /// exit with 1 when a figure is missed, not only when the run fails
     #[argh(switch)]
     strict: bool,
-    /// only this figure: noise turn pipelined modbus polling growth fan-out idle session fresh tags start
-    /// (repeatable)
+    /// only this figure: noise turn pipelined modbus polling growth fan-out shards idle session fresh tags
+    /// start (repeatable)
     #[argh(option)]
     only: Vec<String>,
     /// print each pair of windows to standard error

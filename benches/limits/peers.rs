@@ -23,10 +23,12 @@ struct Plan {
     pairs: usize,
     /// Of a timed load, in each round.
     slices: usize,
+    /// Connections that are open and idle, when memory is measured.
+    idle: usize,
 }
 
-const LONG: Plan = Plan { rounds: 8, pairs: 20, slices: 10 };
-const SHORT: Plan = Plan { rounds: 1, pairs: 4, slices: 1 };
+const LONG: Plan = Plan { rounds: 8, pairs: 20, slices: 10, idle: 5_000 };
+const SHORT: Plan = Plan { rounds: 1, pairs: 4, slices: 1, idle: FEW_IDLE };
 
 /// In the order of the table.
 const PEERS: [Peer; 9] = [
@@ -52,12 +54,11 @@ const TIMED_CONNECTIONS: usize = 1_000;
 /// then, the median of them is the server's.
 const TIMED_SLICE: Duration = Duration::from_millis(200);
 
-/// Open and idle. What libmodbus waits with knows no descriptor above 1,023, and each is a thread of the echo
-/// with threads.
-const IDLE: usize = 5_000;
+/// What libmodbus waits with knows no descriptor above 1,023, and each connection is a thread of the echo with
+/// threads.
 const FEW_IDLE: usize = 1_000;
-/// These, and what else a process has open.
-const DESCRIPTORS: u64 = 5_200;
+/// What else a process has open.
+const OTHER_DESCRIPTORS: usize = 200;
 
 /// What one peer showed: costs and memory round by round, latencies slice by slice.
 #[derive(Default)]
@@ -75,8 +76,9 @@ pub fn run(setup: &Setup, short: bool, file: &Path) -> Outcome<()> {
     if !setup.has(&[Peer::BareEcho, Peer::Line]) {
         return Err("the peers are held against --bare and --lumina".into());
     }
-    if setup.descriptors < DESCRIPTORS {
-        return Err(format!("the peers need a hard limit of {DESCRIPTORS} descriptors").into());
+    let descriptors = plan.descriptors();
+    if setup.descriptors < descriptors as u64 {
+        return Err(format!("the peers need a hard limit of {descriptors} descriptors").into());
     }
     let peers: Vec<Peer> = PEERS.into_iter().filter(|&peer| setup.has(&[peer])).collect();
     let mut found: Vec<Found> = peers.iter().map(|_| Found::default()).collect();
@@ -86,8 +88,8 @@ pub fn run(setup: &Setup, short: bool, file: &Path) -> Outcome<()> {
             found.round(setup, &plan, peer).map_err(|error| format!("{}: {error}", peer.name()))?;
         }
     }
-    let mut table = "peer,connections,pipelined,cpu_ns,ratio,ratio_low,ratio_high,p99_us,p99_low,p99_high,\
-                     idle_bytes,fresh_bytes\n"
+    let mut table = "peer,connections,pipelined,floor_ns,cpu_ns,ratio,ratio_low,ratio_high,p99_us,p99_low,\
+                     p99_high,idle_bytes,fresh_bytes\n"
         .to_owned();
     let floors: [f64; LOADS.len()] = std::array::from_fn(|load| {
         let all = found.iter().flat_map(|found| &found.costs[load]);
@@ -99,9 +101,17 @@ pub fn run(setup: &Setup, short: bool, file: &Path) -> Outcome<()> {
     Ok(fs::write(file, table)?)
 }
 
+impl Plan {
+    /// How many the driver needs, which has a fleet at a server and as large a one at the bare echo.
+    fn descriptors(&self) -> usize {
+        let loads = LOADS.into_iter().map(|(connections, _)| 2 * connections);
+        loads.fold(self.idle, usize::max) + OTHER_DESCRIPTORS
+    }
+}
+
 impl Found {
     fn round(&mut self, setup: &Setup, plan: &Plan, peer: Peer) -> Outcome<()> {
-        self.memory(setup, peer)?;
+        self.memory(setup, plan, peer)?;
         let (server, bare) = (setup.serve(peer)?, setup.serve(Peer::BareEcho)?);
         for ((connections, batch), costs) in LOADS.into_iter().zip(&mut self.costs) {
             if batch > 1 && !pipelines(peer) {
@@ -125,7 +135,7 @@ impl Found {
     }
 
     /// Of a server that has done nothing else.
-    fn memory(&mut self, setup: &Setup, peer: Peer) -> Outcome<()> {
+    fn memory(&mut self, setup: &Setup, plan: &Plan, peer: Peer) -> Outcome<()> {
         let server = setup.serve(peer)?;
         server.settle()?;
         let fresh = server.memory()?;
@@ -133,7 +143,7 @@ impl Found {
         let first = setup.connect(&server, peer, 1, 1)?;
         server.settle()?;
         let before = server.memory()?.anonymous;
-        let idle = if matches!(peer, Peer::Libmodbus | Peer::ThreadEcho) { FEW_IDLE } else { IDLE };
+        let idle = if matches!(peer, Peer::Libmodbus | Peer::ThreadEcho) { FEW_IDLE } else { plan.idle };
         let others = setup.connect(&server, peer, idle, 1)?;
         server.settle()?;
         let grown = server.memory()?.anonymous.saturating_sub(before);
@@ -145,7 +155,8 @@ impl Found {
 
     /// `floors` is what an operation costs the bare echo under each load, over the whole run. What it costs
     /// the peer is said as its ratio to that: the machine is not as fast in each round, and only ratios are
-    /// of one and the same moment.
+    /// of one and the same moment. The bare echo as a peer is held against a second one, which shows how exact
+    /// that is.
     fn write(self, peer: Peer, floors: &[f64], table: &mut String) {
         let [p99, p99_low, p99_high] = spread(self.p99_us);
         let (idle, fresh) = (median(self.idle_bytes), median(self.fresh_bytes));
@@ -157,8 +168,8 @@ impl Found {
             let cpu = floor * ratio;
             writeln!(
                 table,
-                "{},{connections},{batch},{cpu:.1},{ratio:.4},{low:.4},{high:.4},{p99:.1},{p99_low:.1},\
-                 {p99_high:.1},{idle:.0},{fresh:.0}",
+                "{},{connections},{batch},{floor:.1},{cpu:.1},{ratio:.4},{low:.4},{high:.4},{p99:.1},\
+                 {p99_low:.1},{p99_high:.1},{idle:.0},{fresh:.0}",
                 peer.name()
             )
             .expect("a string takes all");

@@ -1,9 +1,9 @@
 //! A fleet in a process of its own: two with 19,000 connections each are more than one process may have
 //! descriptors for.
 //!
-//! The process is this program again, called as `limits fleet ADDRESS PEER CONNECTIONS BATCH`. It says
-//! `ready` when all are connected; to each line `closed MICROSECONDS` or `paced RATE MICROSECONDS` it answers
-//! how many operations were.
+//! The process is this program again, called as `limits fleet ADDRESS PEER CONNECTIONS BATCH OWN_CORE`, the
+//! last `true` or `false`. It says `ready` when all are connected; to each line `closed MICROSECONDS` or `paced
+//! RATE MICROSECONDS` it answers how many operations were.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
