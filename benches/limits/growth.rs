@@ -242,14 +242,15 @@ fn subscribers(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> 
     Ok(vec![ours, bare])
 }
 
-/// On all cores, of which the driver uses one as well: what more shards cost, not what they gain.
+/// What more shards cost, not what they gain.
 fn shards(setup: &Setup, plan: &Plan, count: usize) -> Outcome<Vec<Point>> {
     let mut ours = Point::new("shards", "lumina", count);
     let mut bare = Point::new("shards", "bare", count);
-    let (line, echo) = (setup.serve_sharded(count)?, setup.serve_on_all_cores(Peer::BareEcho)?);
+    let cores = setup.cores.of_shards();
+    let (line, echo) = (setup.serve_sharded(&cores, count)?, setup.serve_on(&cores, Peer::BareEcho)?);
     line.settle()?;
     ours.bytes.push(line.memory()?.anonymous as f64);
-    let own_core = false;
+    let own_core = setup.cores.apart;
     let fleet =
         |server: &Server, peer| Fleet::connect(server.address, SHARD_CLIENTS, talk(peer, 1), own_core);
     let mut left = Side { fleet: fleet(&line, Peer::Line)?, server: &line };

@@ -48,6 +48,14 @@ impl Cores {
         (0..CpuSet::MAX_CPU).filter(|&core| self.all.is_set(core)).count()
     }
 
+    /// For what an operation costs a server of several shards. Where there are only two cores, the load needs
+    /// one of them, and a shard there would pay for what the load does to its caches: then both have the
+    /// other core.
+    pub fn of_shards(&self) -> Cores {
+        let all = self.shared();
+        if self.count() > 2 { all } else { Cores { server: self.server, apart: self.apart, ..all } }
+    }
+
     /// The same for a server that uses all of them, also the driver's.
     pub fn shared(&self) -> Cores {
         Cores { driver: self.driver, server: self.all, all: self.all, apart: false }

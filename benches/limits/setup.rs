@@ -86,12 +86,7 @@ impl Setup {
         self.serve_on(&self.cores, peer)
     }
 
-    /// On the driver's core as well.
-    pub fn serve_on_all_cores(&self, peer: Peer) -> Outcome<Server> {
-        self.serve_on(&self.cores.shared(), peer)
-    }
-
-    fn serve_on(&self, cores: &Cores, peer: Peer) -> Outcome<Server> {
+    pub fn serve_on(&self, cores: &Cores, peer: Peer) -> Outcome<Server> {
         let program = self.programs.of(peer).expect("a figure looks for its servers before it starts them");
         match peer {
             Peer::Line => self.serve_lumina(cores, program, "line", &[]),
@@ -112,13 +107,8 @@ impl Setup {
         Server::peer(&self.cores, program, &["127.0.0.1:0", "fan-out"], &self.work)
     }
 
-    /// Lumina with so many shards, on all cores.
-    pub fn serve_sharded(&self, shards: usize) -> Outcome<Server> {
-        self.serve_sharded_on(&self.cores.shared(), shards)
-    }
-
-    /// The same, on these.
-    pub fn serve_sharded_on(&self, cores: &Cores, shards: usize) -> Outcome<Server> {
+    /// Lumina with so many shards.
+    pub fn serve_sharded(&self, cores: &Cores, shards: usize) -> Outcome<Server> {
         let program = self.programs.of(Peer::Line).expect("a figure looks for its servers first");
         self.serve_lumina(cores, program, "line", &["--shards", &shards.to_string()])
     }

@@ -1,7 +1,4 @@
 //! Two shards against one: what an operation costs, and how many there are where cores are free.
-//!
-//! Where there are only two cores, the load needs one of them, and a shard there would pay for what the load
-//! does to its caches: the cost is then that of both shards on the other core.
 
 use std::time::{Duration, Instant};
 
@@ -26,16 +23,15 @@ pub fn shards(setup: &Setup) -> Outcome<Vec<Row>> {
     }
     let count = setup.cores.count();
     let has_cores = count >= CORES;
-    let shared = setup.cores.shared();
-    let cores = if has_cores { &shared } else { &setup.cores };
+    let (all, cores) = (setup.cores.shared(), setup.cores.of_shards());
     let cost = setup.rounds(|| {
-        let (two, one) = (setup.serve_sharded_on(cores, 2)?, setup.serve_sharded_on(cores, 1)?);
+        let (two, one) = (setup.serve_sharded(&cores, 2)?, setup.serve_sharded(&cores, 1)?);
         let (mut two, mut one) = (side(&two, 1, setup.cores.apart)?, side(&one, 1, setup.cores.apart)?);
         let load = Load::Paced(PACED_RATE);
         setup.alternate(load, PACED_WINDOW, &mut two, &mut one, setup.plan.pairs).map(Comparison::median_of)
     })?;
     let throughput = setup.rounds(|| {
-        let (two, one) = (setup.serve_sharded(2)?, setup.serve_sharded(1)?);
+        let (two, one) = (setup.serve_sharded(&all, 2)?, setup.serve_sharded(&all, 1)?);
         let (mut two, mut one) = (side(&two, PIPELINED, has_cores)?, side(&one, PIPELINED, has_cores)?);
         let (mut left, mut base) = (Vec::new(), Vec::new());
         for _ in 0..setup.plan.pairs {
