@@ -54,8 +54,8 @@ const TIMED_CONNECTIONS: usize = 1_000;
 /// then, the median of them is the server's.
 const TIMED_SLICE: Duration = Duration::from_millis(200);
 
-/// What libmodbus waits with knows no descriptor above 1,023, and each connection is a thread of the echo with
-/// threads.
+/// What libmodbus waits with knows no descriptor above 1,023, and each connection is a thread of the echo
+/// with threads.
 const FEW_IDLE: usize = 1_000;
 /// What else a process has open.
 const OTHER_DESCRIPTORS: usize = 200;
@@ -155,8 +155,8 @@ impl Found {
 
     /// `floors` is what an operation costs the bare echo under each load, over the whole run. What it costs
     /// the peer is said as its ratio to that: the machine is not as fast in each round, and only ratios are
-    /// of one and the same moment. The bare echo as a peer is held against a second one, which shows how exact
-    /// that is.
+    /// of one and the same moment. The bare echo as a peer is held against a second one, which shows how
+    /// exact that is.
     fn write(self, peer: Peer, floors: &[f64], table: &mut String) {
         let [p99, p99_low, p99_high] = spread(self.p99_us);
         let (idle, fresh) = (median(self.idle_bytes), median(self.fresh_bytes));

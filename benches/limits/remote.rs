@@ -2,8 +2,8 @@
 //! descriptors for.
 //!
 //! The process is this program again, called as `limits fleet ADDRESS PEER CONNECTIONS BATCH OWN_CORE`, the
-//! last `true` or `false`. It says `ready` when all are connected; to each line `closed MICROSECONDS` or `paced
-//! RATE MICROSECONDS` it answers how many operations were.
+//! last `true` or `false`. It says `ready` when all are connected; to each line `closed MICROSECONDS` or
+//! `paced RATE MICROSECONDS` it answers how many operations were.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
