@@ -84,20 +84,79 @@ impl Drop for StopsAll {
 pub fn run_all(reactors: Vec<Reactor>) -> io::Result<()> {
     let mut reactors = reactors.into_iter();
     let Some(first) = reactors.next() else { return Ok(()) };
-    let stops_all = StopsAll(Arc::clone(&first.gates));
-    let threads = reactors.enumerate().map(|(place, reactor)| {
-        let stops_all = StopsAll(Arc::clone(&reactor.gates));
-        thread::Builder::new().name(format!("shard{}", place + 1)).spawn(move || {
+    let gates = Arc::clone(&first.gates);
+    run_together(&gates, || first.run(), reactors.map(|reactor| || reactor.run()))
+}
+
+fn run_together<R>(
+    gates: &Arc<Gates>,
+    first: impl FnOnce() -> io::Result<()>,
+    others: impl Iterator<Item = R>,
+) -> io::Result<()>
+where
+    R: FnOnce() -> io::Result<()> + Send + 'static,
+{
+    let stops_all = StopsAll(Arc::clone(gates));
+    let threads = others.zip(1..).map(|(run, number)| {
+        let stops_all = StopsAll(Arc::clone(gates));
+        thread::Builder::new().name(format!("shard{number}")).spawn(move || {
             let _stops_all = stops_all;
-            reactor.run()
+            run()
         })
     });
     let threads: Vec<_> = threads.collect::<io::Result<_>>()?;
-    let mut result = first.run();
+    let mut result = first();
     drop(stops_all);
     for thread in threads {
         let of_thread = thread.join().unwrap_or_else(|_| Err(io::Error::other("a shard's thread panicked")));
         result = result.and(of_thread);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Settings;
+    use crate::tags::{TagSettings, Tags};
+
+    fn gates(shards: usize) -> Arc<Gates> {
+        let settings = Settings {
+            name: "test".to_owned(),
+            max_connections: 1,
+            max_subscriptions: 1,
+            max_udp_peers: 1,
+            buffer_memory: 0,
+            trace_memory: 0,
+            write_stall: std::time::Duration::MAX,
+            listeners: Vec::new(),
+            memory_probe: || 0,
+        };
+        let tags = Tags::new(TagSettings::default(), Vec::new(), shards);
+        Gates::new(&Shared::new(settings, Arc::new(tags)))
+    }
+
+    /// A shard that serves until all are to stop.
+    fn serve(gates: &Gates) -> io::Result<()> {
+        while !gates.are_stopping() {
+            thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// What becomes of a server of which one shard ends like that.
+    fn ends(end: fn() -> io::Result<()>) -> io::Result<()> {
+        let gates = gates(3);
+        let [first, third] = [Arc::clone(&gates), Arc::clone(&gates)];
+        let others: [Box<dyn FnOnce() -> io::Result<()> + Send>; 2] =
+            [Box::new(end), Box::new(move || serve(&third))];
+        run_together(&gates, || serve(&first), others.into_iter())
+    }
+
+    #[test]
+    fn a_shard_that_ends_ends_the_server() {
+        assert!(ends(|| Ok(())).is_ok());
+        assert_eq!(ends(|| Err(io::ErrorKind::Other.into())).unwrap_err().kind(), io::ErrorKind::Other);
+        assert!(ends(|| panic!("a bug")).is_err());
+    }
 }
