@@ -24,9 +24,8 @@ use self::stderr::{Relay, is_writable};
 
 const MESSAGE_BYTES_MAX: usize = 3800;
 const TARGET_BYTES_MAX: usize = 128;
-/// `2025-01-31T23:59:59.999Z ERROR [` … `] ` … LF.
-const DECORATION_BYTES: usize = 24 + 1 + 5 + 1 + 1 + 2 + 1;
-const _: () = assert!(DECORATION_BYTES + TARGET_BYTES_MAX + MESSAGE_BYTES_MAX < PIPE_BUF);
+/// With `2025-01-31T23:59:59.999Z ERROR [` … `] ` … LF around them.
+const _: () = assert!(24 + 1 + 5 + 1 + 1 + TARGET_BYTES_MAX + 2 + MESSAGE_BYTES_MAX + 1 < PIPE_BUF);
 
 /// How many lines one call site may log in a window.
 const SITE_LINES_MAX: u32 = 10;
