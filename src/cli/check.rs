@@ -53,11 +53,15 @@ fn print(file: &str, config: &Config) {
     say(format_args!("{file} is fine. It would run:"));
     say(format_args!(
         "server '{}': at most {} connections (fewer where the descriptor limit is lower), {} tags, \
-         {} MiB of buffers",
+         {} MiB of buffers, {}",
         server.name,
         server.max_connections,
         server.tags.max_tags,
         server.buffer_memory / (1024 * 1024),
+        match server.shards.count() {
+            1 => "one thread".to_owned(),
+            count => format!("{count} threads (shards)"),
+        },
     ));
     for listener in &config.listeners {
         say(format_args!("listen {}: {}", listener.url, listener.url.protocol.summary));
