@@ -38,6 +38,10 @@ pub(crate) enum Mutant {
     LeakedPlace,
     /// A connection writes on after another has taken over its device.
     OldWriter,
+    /// A sample is written in two steps, and may be read in between.
+    TornSample,
+    /// A mark is cleared after the tag was read, not with it.
+    MarkClearedLate,
     /// A shard is thought to serve a connection that is closed.
     UnevenLoad,
     /// Who was silent once is never asked again.

@@ -421,6 +421,12 @@ impl Tags {
         let changed = slot.quality != write.quality || !write.value.same(&slot.value.as_input());
         slot.written = number;
         slot.time = write.time;
+        #[cfg(test)]
+        if mutants::strikes(Mutant::TornSample) {
+            drop(slot);
+            std::thread::yield_now();
+            slot = self.table.lock(tag);
+        }
         slot.stale_at = write.stale_at;
         if changed {
             slot.changed = number;
@@ -442,6 +448,14 @@ impl Tags {
     /// it what it is. Whatever comes later is a change of its own.
     pub fn read_change(&self, shard: usize, tag: TagId) -> (Sample, u64) {
         let slot = self.table.lock(tag);
+        #[cfg(test)]
+        if mutants::strikes(Mutant::MarkClearedLate) {
+            let read = (slot.sample(), slot.changed);
+            drop(slot);
+            std::thread::yield_now();
+            self.changes.clear(shard, tag);
+            return read;
+        }
         self.changes.clear(shard, tag);
         (slot.sample(), slot.changed)
     }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::base::mutants::{Mutant, plant};
 use crate::base::random::Random;
 use crate::base::time::Timestamp;
 use crate::tags::value::{Kind, Quality};
@@ -22,8 +23,9 @@ const VERSIONS_PER_ORDER: u64 = 4;
 /// All wait for each other once in so many versions: then nothing that comes later makes up for a change or a
 /// wake-up that was lost.
 const VERSIONS_PER_MEETING: u64 = 10;
-/// Whoever sleeps for so long was not woken.
+/// Whoever sleeps for so long was not woken; where a bug is planted it may be said sooner.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
+const LONGEST_SLEEP_WITH_BUG: Duration = Duration::from_secs(2);
 
 /// What all threads know.
 struct Common {
@@ -80,6 +82,7 @@ struct Runner {
     writer: ConnKey,
     reader: ConnKey,
     random: Random,
+    longest_sleep: Duration,
     /// The version that is written now.
     version: u64,
     /// What the writer waits for.
@@ -119,8 +122,8 @@ impl Runner {
             }
             if self.rig.next > self.rig.now() {
                 let since = Instant::now();
-                thread::park_timeout(LONGEST_SLEEP);
-                assert!(since.elapsed() < LONGEST_SLEEP, "shard {} was not woken", self.shard);
+                thread::park_timeout(self.longest_sleep);
+                assert!(since.elapsed() < self.longest_sleep, "shard {} was not woken", self.shard);
             }
         }
     }
@@ -173,14 +176,18 @@ impl Runner {
     fn read_changes(&mut self) {
         for line in self.rig.take(self.reader).lines() {
             let fields: Vec<&str> = line.split(' ').collect();
-            let &["VAL" | "UPD", name, value, _, time] = &fields[..] else { continue };
+            let &["VAL" | "UPD", name, value, quality, time] = &fields[..] else { continue };
+            if (value, quality, time) == ("null", "bad", "0") {
+                // It was made just now, and its first value is on its way.
+                continue;
+            }
             let (kind, number) = name.split_once('/').expect("the tags have two levels");
             let number: usize = number.parse().expect("the tags are numbered");
             let (told, version) = match kind {
                 "t" => (&mut self.told[number], parse(number, value, time)),
                 _ => (&mut self.told_of_device[number], value.parse().unwrap_or(0)),
             };
-            assert!(version > *told || value == "null", "{name} was {told} and is {version}");
+            assert!(version > *told, "{name} was {told} and is {version}");
             *told = version;
         }
     }
@@ -194,8 +201,9 @@ impl Runner {
     }
 }
 
-#[test]
-fn threads_see_each_others_values_whole_in_order_and_at_once() {
+/// Live through it, with a bug in each thread that strikes once in so many times. What the threads have to
+/// complain about.
+fn run(bug: Option<(Mutant, u32)>) -> Result<(), Vec<String>> {
     let owners = vec!["dev".into()];
     let mut rigs = Rig::shards(SHARDS, "line", RigSettings { owners, ..RigSettings::default() });
     for shard in 0..SHARDS {
@@ -213,21 +221,70 @@ fn threads_see_each_others_values_whole_in_order_and_at_once() {
         confirmed: (0..SHARDS * TAGS_EACH).map(|_| AtomicU64::new(0)).collect(),
         finished: AtomicU64::new(0),
     };
-    let rigs: Vec<Rig> = thread::scope(|scope| {
+    let longest_sleep = if bug.is_some() { LONGEST_SLEEP_WITH_BUG } else { LONGEST_SLEEP };
+    let ends: Vec<thread::Result<Rig>> = thread::scope(|scope| {
         let runners = rigs.into_iter().enumerate().map(|(shard, rig)| Runner {
             shard,
             rig,
             writer: writers[shard].1,
             reader: readers[shard].1,
             random: Random::new(shard as u64),
+            longest_sleep,
             version: 0,
             awaited: Vec::new(),
             told: vec![0; SHARDS * TAGS_EACH],
             told_of_device: vec![0; SHARDS],
         });
-        let threads: Vec<_> = runners.map(|runner| scope.spawn(|| runner.run(&common))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("all is well in every thread")).collect()
+        let common = &common;
+        let spawn = |runner: Runner| {
+            scope.spawn(move || {
+                let _planted = bug.map(|(mutant, one_in)| plant(mutant, one_in));
+                runner.run(common)
+            })
+        };
+        let threads: Vec<_> = runners.map(spawn).collect();
+        threads.into_iter().map(|thread| thread.join()).collect()
     });
     assert!([&writers, &readers].iter().all(|keys| keys.iter().map(|key| key.0).eq(0..SHARDS)));
-    rigs.into_iter().for_each(Rig::wind_up);
+    let (mut rigs, mut complaints) = (Vec::new(), Vec::new());
+    for end in ends {
+        match end {
+            Ok(rig) => rigs.push(rig),
+            Err(panic) => complaints.extend(panic.downcast::<String>().ok().map(|text| *text)),
+        }
+    }
+    if complaints.is_empty() {
+        assert_eq!(rigs.len(), SHARDS, "who panics says why");
+        rigs.into_iter().for_each(Rig::wind_up);
+        return Ok(());
+    }
+    Err(complaints)
+}
+
+#[test]
+fn threads_see_each_others_values_whole_in_order_and_at_once() {
+    assert_eq!(run(None), Ok(()));
+}
+
+#[track_caller]
+fn is_noticed(mutant: Mutant, one_in: u32, how: &[&str]) {
+    let complaints = run(Some((mutant, one_in))).expect_err("nobody noticed the bug");
+    let is_so = |complaint: &String| how.iter().any(|how| complaint.contains(how));
+    assert!(complaints.iter().any(is_so), "{complaints:?}");
+}
+
+#[test]
+fn a_lost_wake_up_is_noticed() {
+    is_noticed(Mutant::LostWake, 20, &["was not woken"]);
+}
+
+#[test]
+fn a_torn_sample_is_noticed() {
+    // The first of a tag is torn where it has a time and no value yet.
+    is_noticed(Mutant::TornSample, 5, &["is torn", "is null"]);
+}
+
+#[test]
+fn a_change_that_is_never_told_is_noticed() {
+    is_noticed(Mutant::MarkClearedLate, 2, &["was not woken"]);
 }
