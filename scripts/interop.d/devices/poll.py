@@ -158,8 +158,11 @@ class Polled:
         with self.case("it comes back, with what was missing: all is good, old orders are not sent"):
             self.come_back()
         with self.case("no reply was taken for another"):
-            names = (self.first, self.second)
-            equal([self.figure("mismatched", name) for name in names], [0, 0], "mismatched")
+            self.all_good("at the end")
+            # Without ids, what a device that hung says when it goes on answers nobody, and is dropped and counted.
+            if peer.carrier != "rtu":
+                names = (self.first, self.second)
+                equal([self.figure("mismatched", name) for name in names], [0, 0], "mismatched")
 
     def meaningless(self):
         _, values = image(ROUNDS - 1)
