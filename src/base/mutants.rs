@@ -79,3 +79,8 @@ pub(crate) fn strikes(mutant: Mutant) -> bool {
         _ => false,
     }
 }
+
+/// Between two steps of a bug, so that another thread meets what is between them.
+pub(crate) fn let_others_run() {
+    std::thread::yield_now();
+}

@@ -424,7 +424,7 @@ impl Tags {
         #[cfg(test)]
         if mutants::strikes(Mutant::TornSample) {
             drop(slot);
-            std::thread::yield_now();
+            mutants::let_others_run();
             slot = self.table.lock(tag);
         }
         slot.stale_at = write.stale_at;
@@ -452,7 +452,7 @@ impl Tags {
         if mutants::strikes(Mutant::MarkClearedLate) {
             let read = (slot.sample(), slot.changed);
             drop(slot);
-            std::thread::yield_now();
+            mutants::let_others_run();
             self.changes.clear(shard, tag);
             return read;
         }
