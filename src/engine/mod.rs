@@ -49,7 +49,7 @@ pub use session::{
     Acceptor, Change, ConnKey, Consumed, End, Endpoint, Flow, Listening, Protocol, Ready, Session, Transport,
     Wire,
 };
-pub use shard::{Listener, Settings};
+pub use shard::{LEAST_BUFFER_BYTES, Listener, Settings};
 pub use shared::Shared;
 pub use system::{Figures, declare_system_tags, system_tag_kind};
 pub use trace::{Direction, Frame, LEAST_TRACE_MEMORY, MOST_FRAME_BYTES, Origin, Side, Traced};
@@ -64,8 +64,6 @@ use system::SystemTags;
 
 /// What a connection may hold in the scratch buffer: the end of a partial frame and one read.
 pub const SCRATCH_BYTES: usize = 64 * 1024;
-/// What the buffers of one shard may hold, at least: some replies at once.
-pub const LEAST_BUFFER_BYTES: usize = 256 * 1024;
 /// Connections over `max_connections` that are told so at any one time; further ones are just closed.
 pub const REFUSED_AT_ONCE: usize = 16;
 /// Deadlines of connections handled in one turn.
@@ -155,8 +153,6 @@ impl Engine {
     /// An engine without connections, for the shard of that number; each number is used once.
     pub fn new(number: usize, shared: &Arc<Shared>, now: Now) -> Engine {
         let settings = &shared.settings;
-        let share = settings.buffer_memory / shared.shards();
-        let buffer_memory = share.max(LEAST_BUFFER_BYTES.min(settings.buffer_memory));
         let most_udp_peers = NonZeroUsize::new(settings.max_udp_peers).unwrap_or(NonZeroUsize::MIN);
         Engine {
             shard: Shard {
@@ -166,7 +162,7 @@ impl Engine {
                 tags: Arc::clone(&shared.tags),
                 system: SystemTags::default(),
                 subscriptions: Subscriptions::default(),
-                buffers: Buffers::new(buffer_memory),
+                buffers: Buffers::new(settings.buffer_memory_of_each(shared.shards())),
                 metrics: Arc::clone(shared.metrics(number)),
                 pending_writes: PendingWrites::default(),
                 drivers: Vec::new(),

@@ -42,7 +42,15 @@ pub struct Settings {
     pub memory_probe: fn() -> u64,
 }
 
+/// What the buffers of one shard may hold, at least: some replies at once.
+pub const LEAST_BUFFER_BYTES: usize = 256 * 1024;
+
 impl Settings {
+    /// What the buffers of each of so many shards may hold, in bytes.
+    pub fn buffer_memory_of_each(&self, shards: usize) -> usize {
+        (self.buffer_memory / shards).max(LEAST_BUFFER_BYTES.min(self.buffer_memory))
+    }
+
     pub(super) fn listener(&self, link: &Link) -> Option<&Listener> {
         link.listener.map(|listener| &self.listeners[usize::from(listener)])
     }

@@ -12,8 +12,7 @@ use super::{LOOK_US, World};
 use crate::base::section::Document;
 use crate::base::time::Tick;
 use crate::engine::{
-    Admission, ConnKey, Engine, Figures, LEAST_BUFFER_BYTES, Listener, Ready, Service, Settings, Shared,
-    Transport,
+    Admission, ConnKey, Engine, Figures, Listener, Ready, Service, Settings, Shared, Transport,
 };
 use crate::protocols::by_scheme;
 use crate::security::Grants;
@@ -75,7 +74,9 @@ impl World {
     pub(super) fn add_server(&mut self, shards: usize) {
         let first = self.hosts.len();
         let Plant { tags, units, polled } = plant::plant(&self.plan, shards, first == 0);
-        let shared = Shared::new(self.settings(first, &units), Arc::clone(&tags));
+        let settings = self.settings(first, &units);
+        let buffer_memory = settings.buffer_memory_of_each(shards);
+        let shared = Shared::new(settings, Arc::clone(&tags));
         for number in 0..shards {
             let engine = Engine::new(number, &shared, self.now());
             let is_rung_for = Arc::new(AtomicBool::new(false));
@@ -86,8 +87,7 @@ impl World {
             self.hosts.push(Host {
                 engine,
                 tags: Arc::clone(&tags),
-                buffer_memory: (self.plan.buffer_memory / shards)
-                    .max(LEAST_BUFFER_BYTES.min(self.plan.buffer_memory)),
+                buffer_memory,
                 turns_for_nothing: 0,
                 is_rung_for,
                 lines: 0,
