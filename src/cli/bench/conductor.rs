@@ -13,6 +13,9 @@ use super::subscriber::Watch;
 
 /// For so long nothing may happen while all get ready.
 const READY_WITHIN: Duration = Duration::from_secs(5);
+/// So long after the first fault before the run, what else comes of its cause is waited for: a refusal, and
+/// then the end of its connection.
+const FAULTS_WITHIN: Duration = Duration::from_millis(250);
 /// How long the last answers and updates may take, and how often they are looked at.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const UPDATES_POLL: Duration = Duration::from_millis(20);
@@ -143,6 +146,10 @@ impl Conductor {
         let wanted = self.run.plan.connections + self.run.plan.subscribers;
         let ready = counts.ready.value() as usize;
         if self.run.faults.count() > 0 {
+            self.until = self.until.min(now + FAULTS_WITHIN);
+            if now < self.until {
+                return;
+            }
             let faults = self.run.faults.lines().join("; ");
             let hint = match counts.lost.value() {
                 0 => String::new(),
