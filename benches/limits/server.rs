@@ -19,7 +19,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// One core for the server, another for the driver.
 pub struct Cores {
-    driver: CpuSet,
+    pub driver: CpuSet,
     server: CpuSet,
     all: CpuSet,
     pub apart: bool,
@@ -33,12 +33,8 @@ impl Cores {
         let mut all = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
         let first = all.next().ok_or("no core to run on")?;
         let last = all.next_back().unwrap_or(first);
-        let only = |core| {
-            let mut set = CpuSet::new();
-            set.set(core);
-            set
-        };
-        let cores = Cores { driver: only(first), server: only(last), all: allowed, apart: first != last };
+        let (driver, server) = (set_of(&[first]), set_of(&[last]));
+        let cores = Cores { driver, server, all: allowed, apart: first != last };
         sched_setaffinity(None, &cores.driver)?;
         Ok(cores)
     }
@@ -61,6 +57,17 @@ impl Cores {
         Cores { driver: self.driver, server: self.all, all: self.all, apart: false }
     }
 
+    /// For how much a server of so many shards can do: cores for its shards that it shares with nobody, and one
+    /// for each of at most `loads` threads of load, as far as there are cores. `None`: there are not enough.
+    pub fn for_throughput(&self, shards: usize, loads: usize) -> Option<(Cores, Vec<CpuSet>)> {
+        let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| self.all.is_set(core)).collect();
+        let loads = loads.min(cores.len().checked_sub(shards)?);
+        let (of_loads, of_shards) = cores.split_at(loads);
+        let of_loads: Vec<CpuSet> = of_loads.iter().map(|&core| set_of(&[core])).collect();
+        let first = *of_loads.first()?;
+        Some((Cores { driver: first, server: set_of(of_shards), all: self.all, apart: true }, of_loads))
+    }
+
     /// Starts a child on the server's core. It inherits the core from us, so all of its threads have it from
     /// their first instruction, and its start is not slowed by a `taskset` between us.
     fn spawn(&self, command: &mut Command) -> Outcome<Child> {
@@ -69,6 +76,12 @@ impl Cores {
         sched_setaffinity(None, &self.driver)?;
         Ok(child.map_err(|e| format!("cannot start {:?}: {e}", command.get_program()))?)
     }
+}
+
+fn set_of(cores: &[usize]) -> CpuSet {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|&core| set.set(core));
+    set
 }
 
 /// Killed when it is dropped.

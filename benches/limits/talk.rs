@@ -2,7 +2,7 @@
 
 /// What the connections of a fleet say, step by step. Step 0 is a greeting: it proves that the connection was
 /// accepted and is served, and changes nothing. The others are a round that goes on and on.
-pub trait Talk {
+pub trait Talk: Send {
     /// The step that follows `step`. Neighbouring connections are at different places of the round, so that
     /// replies that change places are noticed.
     fn after(&self, step: usize, connection: usize) -> usize;
@@ -74,6 +74,8 @@ pub struct SetGet {
     /// The greeting, then the round.
     exchanges: Vec<Exchange>,
     tags_per_connection: usize,
+    /// Those of the connections of other fleets come before.
+    first_tag: usize,
 }
 
 impl SetGet {
@@ -99,7 +101,12 @@ impl SetGet {
                 exchanges.push(both);
             }
         }
-        SetGet { exchanges, tags_per_connection: batch.div_ceil(2) }
+        SetGet { exchanges, tags_per_connection: batch.div_ceil(2), first_tag: 0 }
+    }
+
+    /// The same, beside another fleet of so many `connections` on the same server.
+    pub fn beside(self, connections: usize) -> SetGet {
+        SetGet { first_tag: connections * self.tags_per_connection, ..self }
     }
 }
 
@@ -120,8 +127,9 @@ impl Talk for SetGet {
         let exchange = &self.exchanges[step];
         into.clear();
         into.extend_from_slice(&exchange.request);
+        let first = self.first_tag + connection * self.tags_per_connection;
         for &(at, tag) in &exchange.ids {
-            put_id(connection * self.tags_per_connection + tag, &mut into[at..at + ID_DIGITS]);
+            put_id(first + tag, &mut into[at..at + ID_DIGITS]);
         }
     }
 
