@@ -57,8 +57,8 @@ impl Cores {
         Cores { driver: self.driver, server: self.all, all: self.all, apart: false }
     }
 
-    /// For how much a server of so many shards can do: cores for its shards that it shares with nobody, and one
-    /// for each of at most `loads` threads of load, as far as there are cores. `None`: there are not enough.
+    /// For how much a server of so many shards can do: cores for its shards that it shares with nobody, and
+    /// one for each of at most `loads` threads of load, as far as there are cores. `None`: too few.
     pub fn for_throughput(&self, shards: usize, loads: usize) -> Option<(Cores, Vec<CpuSet>)> {
         let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&core| self.all.is_set(core)).collect();
         let loads = loads.min(cores.len().checked_sub(shards)?);

@@ -40,6 +40,8 @@ pub(crate) enum Mutant {
     OldWriter,
     /// A sample is written in two steps, and may be read in between.
     TornSample,
+    /// A sample that was replaced is back for a moment.
+    OldAfterNew,
     /// A mark is cleared after the tag was read, not with it.
     MarkClearedLate,
     /// A shard is thought to serve a connection that is closed.

@@ -102,6 +102,8 @@ pub(super) struct Flags {
     pub(super) drives: bool,
     /// There is no peer and no socket.
     pub(super) is_resident: bool,
+    /// It was one too many: it hears that, and takes nobody's place.
+    pub(super) is_turned_away: bool,
     /// Its frames are recorded, under a device's name or on request.
     pub(super) is_recorded: bool,
     /// It follows what others record; what it is sent is not recorded, or it might follow itself for ever.

@@ -307,14 +307,18 @@ impl Engine {
         link.phase = Phase::Gone;
         self.shard.buffers.give_back(&mut link.output);
         let listener = link.listener;
-        let (is_resident, is_datagram) = (link.flags.is_resident, link.cuts.is_some() && listener.is_some());
+        let Flags { is_resident, is_turned_away, .. } = link.flags;
+        let is_datagram = link.cuts.is_some() && listener.is_some();
         if is_resident {
             self.residents -= 1;
         } else if is_datagram {
             self.forget_udp_peer(key);
             self.shard.shared.take_from(self.shard.number);
         } else if let Some(listener) = listener {
-            self.shard.shared.count_closed(usize::from(listener));
+            match is_turned_away {
+                true => self.shard.shared.count_gone(),
+                false => self.shard.shared.count_closed(usize::from(listener)),
+            }
             self.shard.shared.take_from(self.shard.number);
         }
         self.end_recording(index);

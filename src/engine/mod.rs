@@ -293,20 +293,21 @@ impl Engine {
             return None;
         }
         let (all, here) = self.shard.shared.accepted(listener);
-        let at_most = |most: usize, count: usize| (count >= most).then_some((most, count));
+        let at_most = |most: usize, count: usize| (count >= most).then_some(most);
         let over = at_most(settings.max_connections, all).or_else(|| at_most((*max_connections)?, here));
-        if let Some((most, count)) = over {
+        if let Some(most) = over {
             self.shard.metrics.refused.add(1);
             log::warn!("{peer} refused: there are {most} connections already (max_connections)");
-            if count >= most + REFUSED_AT_ONCE {
+            if self.shard.shared.turned_away() >= REFUSED_AT_ONCE {
                 return None;
             }
+            self.shard.shared.count_turned_away();
         } else {
             self.shard.metrics.accepted.add(1);
+            self.shard.shared.count_accepted(listener);
         }
-        self.shard.shared.count_accepted(listener);
         let shard = self.shard.shared.give_to_least_loaded();
-        Some(Admission { shard, listener, peer, local, rights, over: over.map(|(most, _)| most) })
+        Some(Admission { shard, listener, peer, local, rights, over })
     }
 
     /// The peer is served here. [`on_open`](Self::on_open) must follow.
@@ -328,6 +329,7 @@ impl Engine {
             let mut text = String::new();
             acceptor.refuse(&Refusal::Limit(Limit::Connections(most)), &mut text);
             self.shard.buffers.append(&mut link.output, text.as_bytes());
+            link.flags.is_turned_away = true;
             link.phase = Phase::Closing;
         }
         let key = self.insert(link, session);

@@ -32,6 +32,8 @@ pub struct Shared {
     /// Accepted connections.
     accepted: AtomicU32,
     accepted_of_listener: Box<[AtomicU32]>,
+    /// Connections that hear why they are not served.
+    turned_away: AtomicU32,
 }
 
 /// No shard drives the device.
@@ -83,6 +85,7 @@ impl Shared {
             refreshed_us: AtomicU64::new(0),
             accepted: AtomicU32::new(0),
             accepted_of_listener: settings.listeners.iter().map(|_| AtomicU32::new(0)).collect(),
+            turned_away: AtomicU32::new(0),
             settings: Arc::new(settings),
             tags,
         })
@@ -135,7 +138,7 @@ impl Shared {
         self.shards[number].load.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many connections were accepted and are not closed: all, and those of one listener.
+    /// How many connections are served and not closed: all, and those of one listener.
     pub(super) fn accepted(&self, listener: usize) -> (usize, usize) {
         let of = |count: &AtomicU32| count.load(Ordering::Relaxed) as usize;
         (of(&self.accepted), of(&self.accepted_of_listener[listener]))
@@ -149,6 +152,19 @@ impl Shared {
     pub(super) fn count_closed(&self, listener: usize) {
         self.accepted.fetch_sub(1, Ordering::Relaxed);
         self.accepted_of_listener[listener].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many hear why they are not served.
+    pub(super) fn turned_away(&self) -> usize {
+        self.turned_away.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn count_turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_gone(&self) {
+        self.turned_away.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn metrics(&self, number: usize) -> &Arc<Metrics> {

@@ -32,6 +32,8 @@ pub struct Record {
     pub ended: BTreeMap<LinkId, End>,
     /// Links that the world has harmed, so that nothing can be asked of them.
     pub harmed: BTreeSet<LinkId>,
+    /// Links of peers that were one too many.
+    pub turned_away: BTreeSet<LinkId>,
     /// Links whose reader stands still for longer than the server bears.
     pub stuck: BTreeSet<LinkId>,
     /// The engine whose turn it is.

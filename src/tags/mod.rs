@@ -429,12 +429,18 @@ impl Tags {
         }
         slot.stale_at = write.stale_at;
         if changed {
+            #[cfg(test)]
+            let before = slot.sample();
             slot.changed = number;
             slot.quality = write.quality;
             slot.value = write.value.into_value();
             self.changes.mark(tag);
             drop(slot);
             self.changes.ring();
+            #[cfg(test)]
+            if mutants::strikes(Mutant::OldAfterNew) {
+                self.bring_back(tag, before);
+            }
         }
         true
     }

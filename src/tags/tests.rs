@@ -1,6 +1,22 @@
-//! Many tags at once.
+//! Many tags at once, and a bug that can be planted.
 
 use super::*;
+
+impl Tags {
+    /// A planted bug: for a moment a tag is what it was before.
+    pub(super) fn bring_back(&self, tag: TagId, before: Sample) {
+        let new = self.read(tag);
+        for sample in [before, new] {
+            mutants::let_others_run();
+            let mut slot = self.table.lock(tag);
+            slot.changed = self.next_number();
+            (slot.value, slot.quality, slot.time) = (sample.value, sample.quality, sample.time);
+            self.changes.mark(tag);
+            drop(slot);
+            self.changes.ring();
+        }
+    }
+}
 
 #[test]
 fn a_million_tags_are_held_listed_in_order_and_bounded() {

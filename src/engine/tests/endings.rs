@@ -156,6 +156,27 @@ fn the_house_is_full() {
 }
 
 #[test]
+fn who_is_turned_away_takes_nobodys_place() {
+    let mut rig = Rig::with("line", RigSettings { max_connections: 3, ..RigSettings::default() });
+    let guests: Vec<ConnKey> = (0..3).map(|_| rig.connect()).collect();
+    for _ in 0..REFUSED_AT_ONCE {
+        rig.connect();
+    }
+    rig.settle();
+    for guest in guests {
+        rig.half_close(guest);
+    }
+    rig.settle();
+    // Those who were turned away have not hung up.
+    assert_eq!(rig.engine.len(), REFUSED_AT_ONCE);
+    for _ in 0..3 {
+        let next = rig.connect();
+        check(&mut rig, next, "PING", &["OK"]);
+    }
+    rig.wind_up();
+}
+
+#[test]
 fn a_stop_answers_what_was_read() {
     let mut rig = Rig::new("line");
     fill(&mut rig, 20_000);

@@ -285,6 +285,11 @@ fn a_torn_sample_is_noticed() {
 }
 
 #[test]
+fn an_old_sample_after_a_new_one_is_noticed() {
+    is_noticed(Mutant::OldAfterNew, 5, &[" and is ", "was confirmed, and read"]);
+}
+
+#[test]
 fn a_change_that_is_never_told_is_noticed() {
     is_noticed(Mutant::MarkClearedLate, 2, &["was not woken"]);
 }

@@ -31,20 +31,25 @@ pub fn only_who_was_taken_over_is_denied(who: &str, is_denied: bool, speaks: boo
     Ok(())
 }
 
-/// Peers are turned away when all shards together have `max_connections`, and not before; and few hear why.
-pub fn connections_within_limits(open: usize, most: usize, is_refused: bool, is_closed: bool) -> Verdict {
-    let rule = "connections_within_limits";
-    if is_refused != (open >= most) {
+/// Peers are turned away when all shards together serve `max_connections`, and not before; and few hear why.
+pub fn connections_within_limits(served: usize, most: usize, is_refused: bool) -> Verdict {
+    if is_refused != (served >= most) {
         let how = if is_refused { "refused" } else { "served" };
         return violation(
-            rule,
-            format_args!("a peer is {how} where {open} are connected, of {most} at most"),
+            "connections_within_limits",
+            format_args!("a peer is {how} where {served} are, of {most} at most"),
         );
     }
-    if is_closed != (open >= most + REFUSED_AT_ONCE) {
+    Ok(())
+}
+
+/// Who is turned away hears why, unless too many do already.
+pub fn few_hear_why(turned_away: usize, is_closed: bool) -> Verdict {
+    if is_closed != (turned_away >= REFUSED_AT_ONCE) {
+        let how = if is_closed { "closed" } else { "told why" };
         return violation(
-            rule,
-            format_args!("a peer is heard where {open} are connected, of {most} at most"),
+            "few_hear_why",
+            format_args!("a peer too many is {how} where {turned_away} hear it"),
         );
     }
     Ok(())

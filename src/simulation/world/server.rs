@@ -280,6 +280,7 @@ impl World {
         let loads = self.loads();
         let lines = self.hosts.iter().map(|host| host.lines).sum::<usize>();
         let open = loads.iter().sum::<usize>() - lines - self.hosts[host].engine.datagram_peers();
+        let turned_away = self.turned_away();
         let address: SocketAddr = address_of(link);
         let listener = self.net.links[link].listener;
         let engine = &mut self.hosts[host].engine;
@@ -289,10 +290,14 @@ impl World {
         if is_refused {
             let mut record = self.book.open();
             record.harmed.insert(link);
+            record.turned_away.insert(link);
             record.meet("a connection too many");
         }
         let (most, is_closed) = (self.plan.max_connections, admission.is_none());
-        self.book.judge(checkers::connections_within_limits(open, most, is_refused, is_closed));
+        self.book.judge(checkers::connections_within_limits(open - turned_away, most, is_refused));
+        if is_refused {
+            self.book.judge(checkers::few_hear_why(turned_away, is_closed));
+        }
         let Some(admission) = admission else { return self.net.close(port) };
         let shard = admission.shard();
         self.book.judge(checkers::peers_go_to_the_least_loaded(&loads, shard));
@@ -315,6 +320,16 @@ impl World {
             }
         }
         loads
+    }
+
+    /// How many of them only hear that they are not served.
+    fn turned_away(&self) -> usize {
+        let is_held = |link: &&LinkId| {
+            let holder = self.net.links[**link].holder(Side::Taker);
+            let waits = |host: &Host| host.gate.iter().any(|(_, waiting)| waiting == *link);
+            matches!(holder, Holder::Host(_, Some(_))) || self.hosts.iter().any(waits)
+        };
+        self.book.open().turned_away.iter().filter(is_held).count()
     }
 
     /// A peer has come to the engine that is to serve it.
