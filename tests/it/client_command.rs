@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use rustix::process::{Pid, Signal};
 
 use crate::client::matches;
-use crate::server::{DEADLINE, Folder, Outcome, Server, lines_of, run, wait};
+use crate::server::{DEADLINE, Folder, Outcome, Server, lines_of, nobody, run, wait};
 
 /// Run the client with these arguments behind the server's address.
 fn client(server: &Server, args: &[&str]) -> Outcome {
@@ -100,9 +100,8 @@ fn the_address_may_be_left_out_or_a_url() {
 
 #[test]
 fn no_server() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let addr = listener.local_addr().expect("its address").to_string();
-    drop(listener);
+    let (_reserved, addr) = nobody();
+    let addr = addr.to_string();
     for args in [&["client", &addr, "PING"][..], &["client", &addr], &["client", "--watch", "#", &addr]] {
         let outcome = run(&Folder::new(), args);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));

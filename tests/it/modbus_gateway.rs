@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::client::Client;
 use crate::modbus::{Master, hex, mbap, start, unless_interrupted};
-use crate::server::{DEADLINE, Server, until};
+use crate::server::{DEADLINE, Server, nobody, until};
 
 /// What the device does with a write.
 #[derive(Clone, Copy)]
@@ -232,8 +232,8 @@ fn a_device_that_does_not_answer() {
 /// There is nobody to send it to: 10. Its tag has no value that could be shown.
 #[test]
 fn a_device_that_is_not_there() {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
-    let server = polling(free, "300ms");
+    let (_reserved, nobody) = nobody();
+    let server = polling(nobody, "300ms");
     let mut master = Master::tcp(server.addr(0));
     let mut client = Client::connect(server.addr(1));
     until("it is known", || master.ask(1, "06 0000 0007") == hex("86 0A"));

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Signal};
+use socket2::{Domain, Socket, Type};
 
 use crate::client::Client;
 
@@ -198,10 +199,17 @@ impl Server {
         rustix::process::kill_process(self.pid(), signal).expect("the server is there to be signalled");
     }
 
-    /// Stop the server and wait until the kernel says so: `SIGSTOP` takes effect a little later.
+    /// Stop the server and wait until the kernel says so of each thread: `SIGSTOP` takes effect a little
+    /// later.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
-        until("the server is stopped", || self.proc("stat").contains(") T "));
+        until("the server is stopped", || {
+            let mut tasks = fs::read_dir(self.proc_path("task")).expect("the server is running");
+            tasks.all(|task| {
+                let stat = task.expect("a thread's folder").path().join("stat");
+                fs::read_to_string(stat).expect("a thread of the server stays").contains(") T ")
+            })
+        });
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -349,6 +357,16 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "it never came to pass that {what}");
         thread::sleep(POLL);
     }
+}
+
+/// An address of this machine at which nobody listens, and nobody else will while the socket is kept.
+pub fn nobody() -> (Socket, SocketAddr) {
+    let reserved = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // Whoever knows the address may listen there nevertheless.
+    reserved.set_reuse_address(true).expect("an option");
+    reserved.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let addr = reserved.local_addr().ok().and_then(|addr| addr.as_socket()).expect("it is bound");
+    (reserved, addr)
 }
 
 /// Some tests need thousands of descriptors; the usual soft limit is 1024 and the hard one far higher.

@@ -8,13 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use socket2::Socket;
+
 use crate::modbus::{crc, mbap};
-use crate::server::until;
+use crate::server::{nobody, until};
 
 /// How often a slave looks whether somebody came or it is to go.
 const LOOK: Duration = Duration::from_millis(5);
 /// By then a slave has noticed that its master is gone, however loaded the machine is.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -65,6 +67,8 @@ impl Request {
 /// A slave with an address of its own, which it keeps while it is away.
 pub struct Slave {
     pub addr: SocketAddr,
+    /// Bound and never listening: nobody else is given the port while the slave is away.
+    _reserved: Option<Socket>,
     framing: Framing,
     shared: Arc<Shared>,
     listening: Option<JoinHandle<()>>,
@@ -90,8 +94,14 @@ impl Slave {
     }
 
     pub fn with(framing: Framing, habit: impl FnMut(&Request) -> Answer + Send + 'static) -> Slave {
-        let any = "127.0.0.1:0".parse().expect("an address");
-        let mut slave = Slave { addr: any, framing, shared: Arc::default(), listening: None };
+        let (_reserved, addr) = match framing {
+            Framing::Udp => (None, SocketAddr::from(([127, 0, 0, 1], 0))),
+            Framing::Tcp | Framing::Rtu => {
+                let (reserved, addr) = nobody();
+                (Some(reserved), addr)
+            }
+        };
+        let mut slave = Slave { addr, _reserved, framing, shared: Arc::default(), listening: None };
         slave.does(habit);
         slave.comes();
         slave
@@ -123,8 +133,7 @@ impl Slave {
             self.listening = Some(thread::spawn(move || shared.serve_datagrams(&socket)));
             return;
         }
-        let listener = TcpListener::bind(self.addr).expect("the address is free");
-        self.addr = listener.local_addr().expect("it is bound");
+        let listener = TcpListener::bind(self.addr).expect("the address is ours");
         listener.set_nonblocking(true).expect("a listener can be asked without waiting");
         self.listening = Some(thread::spawn(move || {
             while !shared.is_gone.load(SeqCst) {
