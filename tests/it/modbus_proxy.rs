@@ -145,7 +145,8 @@ fn masters_reach_the_device_and_its_tags_follow() {
     let plc = Server::with(&format!("[server]\nname = 'press'\n{LISTEN}"));
     let server = gateway(
         plc.addr(1),
-        "rate = '100ms'
+        "timeout = '30s'
+        rate = '100ms'
         [[device.tag]]
         name = 'setpoint'
         address = 'holding:10'
@@ -189,7 +190,7 @@ fn masters_reach_the_device_and_its_tags_follow() {
 #[test]
 fn equal_reads_are_one_request() {
     let slave = Slave::start();
-    let server = gateway(slave.addr, "");
+    let server = gateway(slave.addr, "timeout = '30s'");
     let mut masters: Vec<Master> = (0..20).map(|_| Master::of(&server, 5)).collect();
     // When the connection is there the first request gets through.
     let mut first = Master::of(&server, 6);

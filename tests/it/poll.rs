@@ -9,7 +9,12 @@ use crate::slave::{Framing, Request, Slave, rtu};
 /// What no slave's register holds: it must never be seen.
 const WRONG: u16 = 0xBAD;
 
-/// A device with the writable register 10 and register 11, polled often.
+/// However long a slave of the test is held up, it is not silent.
+const PATIENT: &str = "timeout = '30s'";
+/// Where a slave is silent, or says what is no answer.
+const IMPATIENT: &str = "timeout = '1s'";
+
+/// A device with the writable register 10 and register 11, polled often, and with patience.
 fn device(name: &str, slave: &Slave, keys: &str) -> String {
     format!(
         "
@@ -17,7 +22,7 @@ fn device(name: &str, slave: &Slave, keys: &str) -> String {
         name = '{name}'
         url = '{}'
         rate = '30ms'
-        timeout = '1s'
+        {PATIENT}
         stale_after = '1h'
         {keys}
         [[device.tag]]
@@ -32,6 +37,11 @@ fn device(name: &str, slave: &Slave, keys: &str) -> String {
         ",
         slave.url()
     )
+}
+
+/// The same, which soon takes one that does not answer for silent.
+fn impatient(name: &str, slave: &Slave, keys: &str) -> String {
+    device(name, slave, keys).replace(PATIENT, IMPATIENT)
 }
 
 /// Wait until a tag reads so: value and quality.
@@ -114,7 +124,7 @@ fn death_and_return() {
 #[test]
 fn many_deaths_and_many_returns() {
     let mut slave = Slave::start(0);
-    let server = Server::with(&device("m", &slave, "retries = 0"));
+    let server = Server::with(&impatient("m", &slave, "retries = 0"));
     let mut client = server.client();
     for round in 1..=6 {
         until_reads(&mut client, "m/a", &format!("{} good", 10 + 100 * (round - 1)));
@@ -145,7 +155,7 @@ fn many_deaths_and_many_returns() {
 #[test]
 fn a_slave_for_one_connection_never_sees_two() {
     let slave = Slave::start(0);
-    let server = Server::with(&device("m", &slave, ""));
+    let server = Server::with(&impatient("m", &slave, ""));
     let mut client = server.client();
     until_reads(&mut client, "m/a", "10 good");
     // The server ends it, for what comes is not Modbus; then the slave does.
@@ -178,7 +188,7 @@ fn two_units_on_a_line_and_one_is_deaf() {
             if framing == Framing::Rtu { rtu(request.unit, &pdu) } else { request.answer(&pdu) }
         };
         let slave = Slave::with(framing, move |request| Some(frame(request)));
-        let config = device("m", &slave, "unit = 1") + &device("deaf", &slave, "unit = 2");
+        let config = device("m", &slave, "unit = 1") + &impatient("deaf", &slave, "unit = 2");
         let server = Server::with(&config.replace("'1s'", "'500ms'"));
         let mut client = server.client();
         until_reads(&mut client, "m/a", "110 good");
@@ -203,7 +213,7 @@ fn two_units_on_a_line_and_one_is_deaf() {
 #[test]
 fn garbage_is_never_taken_for_a_value() {
     let slave = Slave::start(0);
-    let server = Server::with(&device("m", &slave, ""));
+    let server = Server::with(&impatient("m", &slave, ""));
     let (mut client, mut watcher) = (server.client(), server.client());
     watcher.ask("SUB m/+");
     until_reads(&mut client, "m/a", "10 good");
@@ -248,7 +258,7 @@ fn garbage_is_never_taken_for_a_value() {
 #[test]
 fn late_answers_are_never_taken_for_the_next() {
     let slave = Slave::with(Framing::Tcp, orderly);
-    let server = Server::with(&device("m", &slave, ""));
+    let server = Server::with(&impatient("m", &slave, ""));
     let mut client = server.client();
     until_reads(&mut client, "m/a", "10 good");
     // Every other request is answered when the next one comes, before that one.
@@ -314,7 +324,7 @@ fn a_write_is_confirmed_by_the_device() {
 fn a_write_that_is_not_confirmed_is_not_sent_again() {
     let (sender, written) = mpsc::channel();
     let slave = Slave::start(0);
-    let server = Server::with(&device("m", &slave, ""));
+    let server = Server::with(&impatient("m", &slave, ""));
     let mut client = server.client();
     for is_cut in [false, true] {
         until_reads(&mut client, "m/a", "10 good");

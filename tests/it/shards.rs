@@ -107,7 +107,7 @@ fn writes_reach_devices_of_any_shard_and_come_back() {
             name = 'm{number}'
             url = '{}'
             rate = '50ms'
-            timeout = '1s'
+            timeout = '30s'
             [[device.tag]]
             name = 'a'
             address = 'holding:10'

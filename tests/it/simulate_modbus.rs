@@ -261,7 +261,7 @@ fn a_server_polls_them_with_the_configuration() {
     let folder = Folder::new();
     let file = folder.path.join("plant.toml");
     let file = file.to_str().expect("UTF-8");
-    let options = ["--interval", "100", "--name", "hall", "--tags", "8", "--timeout", "500ms"];
+    let options = ["--interval", "100", "--name", "hall", "--tags", "8", "--timeout", "30s"];
     let args = [&["--devices", "10", "--silent", "10%", "--configuration", file][..], &options].concat();
     let slaves = Slaves::start(&args);
     let checked = run(&folder, &["check", "--config", file]);

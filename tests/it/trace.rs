@@ -170,7 +170,7 @@ fn polled_devices() {
     let (one, two) = (slave(), slave());
     let device = |name, slave: &Server, unit| {
         let url = format!("modbus://{}", slave.addr(0));
-        let keys = format!("name = '{name}'\nurl = '{url}'\nunit = {unit}\nrate = '10ms'\n");
+        let keys = format!("name = '{name}'\nurl = '{url}'\nunit = {unit}\nrate = '10ms'\ntimeout = '30s'\n");
         format!("[[device]]\n{keys}[[device.tag]]\nname = 'a'\naddress = 'holding:{unit}00'\ntype = 'u16'\n")
     };
     let server = Server::with(
