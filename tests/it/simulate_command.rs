@@ -6,6 +6,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal};
 
+use crate::client::Client;
 use crate::server::{Folder, Outcome, Server, run, until};
 
 /// Run it against `server` with these arguments, and `--json`.
@@ -35,14 +36,14 @@ const NOTHING_WRONG: [(&str, f64); 2] = [("lost", 0.0), ("errors", 0.0)];
 #[test]
 fn two_hundred_devices() {
     let server = Server::start();
-    let outcome = simulate(&server, &["--devices", "200", "--interval", "100", "--secs", "2"]);
+    let outcome = simulate(&server, &["--devices", "200", "--interval", "250", "--secs", "5"]);
     check(&outcome, &NOTHING_WRONG);
     check(&outcome, &[("devices", 200.0), ("connected", 200.0), ("connections", 200.0), ("unknown", 0.0)]);
     assert_eq!((outcome.code, &*outcome.stderr), (Some(0), ""));
     assert_eq!(outcome.stdout.lines().count(), 1, "one object in one line: {}", outcome.stdout);
     assert!(outcome.stdout.starts_with('{') && outcome.stdout.ends_with("}\n"), "{}", outcome.stdout);
     assert!(outcome.stdout.contains("\"verified\":true"), "{}", outcome.stdout);
-    // Twenty reports of each, as far as they fit into the two seconds.
+    // Twenty reports of each, as far as they fit into the five seconds.
     let reports = number(&outcome, "reports") + number(&outcome, "missed");
     assert!((200.0 * 19.0..=200.0 * 20.0).contains(&reports), "{reports}");
     check(&outcome, &[("sent", number(&outcome, "reports") * 5.0)]);
@@ -63,9 +64,15 @@ fn two_hundred_devices() {
 #[test]
 fn churn_faults_and_readers_disturb_nobody() {
     let server = Server::start();
-    let args = ["--devices", "200", "--interval", "50", "--secs", "3"];
-    let others = ["--churn", "20%", "--faults", "--subscribers", "5", "--name", "hall", "--seed", "7"];
-    let outcome = simulate(&server, &[&args[..], &others].concat());
+    let args = ["--devices", "200", "--interval", "50", "--subscribers", "5", "--name", "hall", "--json"];
+    let others = ["--churn", "20%", "--faults", "--seed", "7"];
+    let simulator = Running::start(&server, &[&args[..], &others].concat());
+    let mut client = server.client();
+    // Besides those that were there first, some came back, and some are the faulty ones.
+    until("they come and go", || figure(&mut client, "accepted") > 450);
+    until("all have reported", || client.ask("READ hall/#").len() == 200 * 5 + 1);
+    until("there is much to do", || figure(&mut client, "requests") > 10_000);
+    let outcome = simulator.interrupt();
     check(&outcome, &NOTHING_WRONG);
     check(&outcome, &[("connected", 200.0), ("subscribers", 5.0)]);
     assert_eq!((outcome.code, &*outcome.stderr), (Some(0), ""));
@@ -75,7 +82,13 @@ fn churn_faults_and_readers_disturb_nobody() {
     assert!(number(&outcome, "updates") > 1_000.0, "{}", outcome.stdout);
     let all = number(&outcome, "confirmed") + number(&outcome, "unknown");
     check(&outcome, &[("sent", all)]);
-    assert_eq!(server.client().ask("READ hall/#").len(), 200 * 5 + 1);
+    assert_eq!(client.ask("READ hall/#").len(), 200 * 5 + 1);
+}
+
+/// What the server counts of itself.
+fn figure(client: &mut Client, name: &str) -> u64 {
+    let reply = client.ask_one(&format!("GET $server/{name}"));
+    reply.split(' ').nth(1).and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{name}: {reply}"))
 }
 
 #[test]
@@ -95,9 +108,12 @@ fn a_server_that_dies() {
     let server = Server::start();
     let outcome = thread::scope(|scope| {
         let simulator =
-            scope.spawn(|| simulate(&server, &["--devices", "200", "--interval", "100", "--secs", "3"]));
+            scope.spawn(|| simulate(&server, &["--devices", "200", "--interval", "100", "--secs", "6"]));
         let mut client = server.client();
         until("they report", || client.ask("READ sim/#").len() > 1_000);
+        // They have read what confirms a report when they have sent some more.
+        let before = figure(&mut client, "requests");
+        until("they go on", || figure(&mut client, "requests") > before + 3 * 1_000);
         server.signal(Signal::KILL);
         simulator.join().expect("the simulator ends")
     });
@@ -113,7 +129,7 @@ fn a_server_that_dies() {
 #[test]
 fn what_was_confirmed_and_is_not_there() {
     let server = Server::start();
-    let simulator = Running::start(&server, &["--json"]);
+    let simulator = Running::start(&server, &[&SELDOM[..], &["--json"]].concat());
     let device = simulator.first_device(&server);
     let old = format!("SET sim/{device}/state \"on fire\" good 5");
     assert_eq!(server.client().ask_one(&old), "OK");
@@ -136,7 +152,7 @@ fn refusals_are_errors() {
 #[test]
 fn sigint_ends_it_early() {
     let mut server = Server::start();
-    let simulator = Running::start(&server, &[]);
+    let simulator = Running::start(&server, &SELDOM);
     simulator.first_device(&server);
     let outcome = simulator.interrupt();
     assert_eq!((outcome.code, &*outcome.stderr), (Some(0), ""), "{}", outcome.stdout);
@@ -167,14 +183,17 @@ fn what_cannot_be_simulated() {
     }
 }
 
-/// Devices that report every ten seconds until they are interrupted.
+/// Devices that report every ten seconds.
+const SELDOM: [&str; 4] = ["--devices", "40", "--interval", "10000"];
+
+/// A simulator until it is interrupted.
 struct Running(Child);
 
 impl Running {
     fn start(server: &Server, args: &[&str]) -> Running {
         let address = server.addr(0).to_string();
         let child = Command::new(env!("CARGO_BIN_EXE_lumina"))
-            .args(["simulate", "--devices", "40", "--interval", "10000", "--secs", "0", &address])
+            .args(["simulate", "--secs", "0", &address])
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
