@@ -270,7 +270,7 @@ impl Reactor {
         if self.signals.is_some() {
             let connections = self.engine.shared().connections();
             log::info!("stopping: {connections} connections are answered and closed");
-            if let Some(pulse) = &self.pulse {
+            if let Some(pulse) = &mut self.pulse {
                 pulse.on_stop();
             }
         }

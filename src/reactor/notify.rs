@@ -17,6 +17,7 @@ use crate::base::time::Tick;
 
 /// A manager that has too much to read for the moment is told again after.
 const TELL_AGAIN: Duration = Duration::from_millis(100);
+const STOPPING: &str = "STOPPING=1";
 
 /// A service manager that wants to hear of us.
 pub struct ServiceManager {
@@ -62,7 +63,12 @@ impl ServiceManager {
     fn pulses(self, shards: usize) -> impl Iterator<Item = Pulse> {
         let hearing = Mutex::new(Hearing { beats: vec![Beat::Awaited; shards], knows_ready: false });
         let shared = Arc::new((self, hearing));
-        (0..shards).map(move |shard| Pulse { shared: Arc::clone(&shared), shard, due: Tick::default() })
+        (0..shards).map(move |shard| Pulse {
+            shared: Arc::clone(&shared),
+            shard,
+            due: Tick::default(),
+            owes_stopping: false,
+        })
     }
 
     /// Send a message. False where it must be sent again.
@@ -99,6 +105,8 @@ pub(super) struct Pulse {
     shard: usize,
     /// When it beats next.
     due: Tick,
+    /// The manager had too much to read to be told that we stop.
+    owes_stopping: bool,
 }
 
 impl Pulse {
@@ -112,13 +120,16 @@ impl Pulse {
                 now + TELL_AGAIN
             };
         }
-        self.due
+        if self.owes_stopping {
+            self.owes_stopping = !self.shared.0.tell(STOPPING);
+        }
+        if self.owes_stopping { self.due.min(now + TELL_AGAIN) } else { self.due }
     }
 
     /// The server was told to stop. It is watched until it has ended.
-    pub(super) fn on_stop(&self) {
-        // A courtesy: most managers know, for they asked.
-        self.shared.0.tell("STOPPING=1");
+    pub(super) fn on_stop(&mut self) {
+        // A courtesy: most managers know, for they asked. One that cannot read now is told in a later turn.
+        self.owes_stopping = !self.shared.0.tell(STOPPING);
     }
 
     /// False where the manager must be told again.
@@ -208,5 +219,30 @@ mod tests {
         assert_eq!(heard(), "WATCHDOG=1");
         drop(pulses);
         assert_eq!(heard(), "");
+    }
+
+    /// Its queue is full: it hears of the stop when it has read.
+    #[test]
+    fn a_manager_that_reads_later_hears_of_the_stop() {
+        let name = format!("lumina-notify-late-{}", process::id());
+        let address = SocketAddr::from_abstract_name(name).expect("a short name");
+        let ears = UnixDatagram::bind_addr(&address).expect("nobody else has that name");
+        ears.set_nonblocking(true).expect("a socket can be made non-blocking");
+        let manager = ServiceManager::at(address, None).expect("a socket");
+        while manager.tell("WATCHDOG=1") {}
+        let mut pulse = manager.pulses(1).next().expect("a pulse for one shard");
+        pulse.on_stop();
+        let now = Tick::from_micros(1_000_000);
+        assert_eq!(pulse.on_turn(now), now + TELL_AGAIN);
+        let mut heard = Vec::new();
+        let mut bytes = [0; 64];
+        for turn in 1..=3 {
+            while let Ok(count) = ears.recv(&mut bytes) {
+                heard.push(String::from_utf8_lossy(&bytes[..count]).into_owned());
+            }
+            pulse.on_turn(now + turn * TELL_AGAIN);
+        }
+        heard.retain(|message| message != "WATCHDOG=1");
+        assert_eq!(heard, ["READY=1", STOPPING], "each once");
     }
 }

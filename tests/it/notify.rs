@@ -55,7 +55,9 @@ impl Manager {
             let count = self.socket.recv(&mut bytes).ok()?;
             Some(String::from_utf8_lossy(&bytes[..count]).into_owned())
         };
-        std::iter::from_fn(next).collect()
+        let rest = std::iter::from_fn(next).collect();
+        self.socket.set_nonblocking(false).expect("a socket can be made blocking");
+        rest
     }
 }
 
