@@ -98,6 +98,19 @@ impl Terminal {
         self.seen = found.expect("it was waited for");
     }
 
+    /// Wait until all of these are shown, in any order, later than what was expected before.
+    #[track_caller]
+    pub fn expect_all(&mut self, texts: &[&str]) {
+        let before = self.seen;
+        let mut last = before;
+        for text in texts {
+            self.seen = before;
+            self.expect(text);
+            last = last.max(self.seen);
+        }
+        self.seen = last;
+    }
+
     /// A request, its final line, and the prompt after it.
     #[track_caller]
     pub fn ask(&mut self, request: &str, reply: &str) {
