@@ -74,7 +74,7 @@ class Line:
     """A connection that speaks the line protocol."""
 
     def __init__(self):
-        self._file = socket.create_connection(address("line"), timeout=10).makefile("rw", newline="\n")
+        self._file = socket.create_connection(address("line"), timeout=60).makefile("rw", newline="\n")
 
     def ask(self, request):
         """The data lines and the final line of the reply."""

@@ -18,9 +18,9 @@ import sys
 import time
 
 # A client that takes longer hangs.
-CLIENT_S = 60
+CLIENT_S = 300
 # So long the server may take to close what the client has closed.
-CLOSING_S = 5
+CLOSING_S = 30
 
 SERVER_PORTS = {"tcp": 502, "udp": 502, "rtu": 503}
 CHUNK_BYTES = 65536

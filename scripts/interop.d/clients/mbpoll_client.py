@@ -13,7 +13,7 @@ from common import (
     shortest,
 )
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 COIL, DISCRETE, INPUT, HOLDING = "0", "1", "3", "4"
 
@@ -55,7 +55,7 @@ class Mbpoll:
 
     def _run(self, unit, kind, first, options, values=()):
         values = [str(value) for value in values]
-        command = ["mbpoll", "-q", "-1", "-0", "-o", "5", *self._mode, "-a", str(unit), "-t", kind, "-r", str(first)]
+        command = ["mbpoll", "-q", "-1", "-0", "-o", "10", *self._mode, "-a", str(unit), "-t", kind, "-r", str(first)]
         command += [*options, self._target, *(["--"] if values else []), *values]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         return done.returncode, done.stdout, done.stderr.strip()

@@ -13,7 +13,7 @@ from common import (
     TAGS, Line, Suite, address, equal, float_of, registers_of, shortest,
 )
 
-TIMEOUT_S = 5
+TIMEOUT_S = 30
 VERSION = sys.argv[1]
 
 # What an exception takes in RTU framing; the client waits for a whole reply unless it is told.

@@ -16,7 +16,7 @@ from common import (
     ORDERS, REGISTERS, TAGS, Line, Suite, address, equal, float_of, registers_of, shortest,
 )
 
-TIMEOUT_S = 5
+TIMEOUT_S = 30
 VERSION = sys.argv[1]
 TYPES = ModbusTcpClient.DATATYPE
 

@@ -13,7 +13,7 @@ AREAS = {
     "holding": defines.HOLDING_REGISTERS,
     "input": defines.ANALOG_INPUTS,
 }
-STARTED_WITHIN_S = 10
+STARTED_WITHIN_S = 120
 
 
 def block_of(area, address, whole):

@@ -15,21 +15,26 @@ from image import MISSING, READS, SIZES
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # So long a program may take to start; it is Python, and there are many.
-STARTED_WITHIN_S = 30
+STARTED_WITHIN_S = 120
 # So long to end.
-ENDED_WITHIN_S = 5
+ENDED_WITHIN_S = 30
 # Below the ports that systems choose by themselves (from 32768 on Linux), so that nobody takes one meanwhile.
 PORTS = (20_000, 32_000)
+# What free_port has given: nobody may have bound it yet.
+_given = set()
 
 
 def free_port():
-    """A port of 127.0.0.1 that is free for TCP and UDP."""
+    """A port of 127.0.0.1 that is free for TCP and UDP, another each time."""
     while True:
         port = random.randrange(*PORTS)
+        if port in _given:
+            continue
         with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
             try:
                 tcp.bind(("127.0.0.1", port))
                 udp.bind(("127.0.0.1", port))
+                _given.add(port)
                 return port
             except OSError:
                 continue

@@ -23,7 +23,7 @@ from points import encoded
 SECTION = "Poll devices"
 # A meter, a PLC with writes, a proxy.
 LEAST_EXAMPLES = 3
-SOON_S = 20
+SOON_S = 60
 # What registers hold, before scale and offset.
 RAW = {"bool": 1, "bcd16": 215, "bcd32": 215}
 RAW_NUMBER = 217
