@@ -17,7 +17,7 @@ use super::setup::{Peer, Setup};
 use super::talk::{Heard, VALUES};
 
 const WINDOW: Duration = Duration::from_millis(50);
-const REPLY_LIMIT: Duration = Duration::from_secs(5);
+const REPLY_LIMIT: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 4096;
 const TAG: &str = "fan/value";
 

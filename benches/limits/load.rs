@@ -18,7 +18,7 @@ use super::talk::{Heard, Talk};
 const CONNECT_BLOCK: usize = 256;
 
 /// A reply that is this late is lost.
-const REPLY_LIMIT: Duration = Duration::from_secs(5);
+const REPLY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Requests that a paced load sends at once. A burst of one would pay a wake-up of the server for each
 /// request, which hides what the request itself costs; the load of thousands of devices comes in small

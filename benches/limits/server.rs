@@ -15,7 +15,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{Outcome, watch};
 
-const START_LIMIT: Duration = Duration::from_secs(10);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// One core for the server, another for the driver.
 pub struct Cores {
@@ -219,7 +219,7 @@ impl Server {
     pub fn settle(&self) -> Outcome<()> {
         const QUIET_NS: u64 = 300_000;
         const STEP: Duration = Duration::from_millis(30);
-        const STEPS: usize = 200;
+        const STEPS: usize = 2_000;
         let mut before = self.usage()?.cpu_ns;
         for _ in 0..STEPS {
             thread::sleep(STEP);

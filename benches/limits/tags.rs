@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Outcome;
 use super::talk::{Heard, Talk, VALUES, put_id};
 
-const REPLY_LIMIT: Duration = Duration::from_secs(10);
+const REPLY_LIMIT: Duration = Duration::from_secs(60);
 
 /// `plant1/line07/machine123/tag0042`: 100 tags a machine, 100 machines a line, 25 lines a plant.
 pub fn tag_name(tag: usize) -> String {
