@@ -141,7 +141,7 @@ fn an_idle_connection_is_closed_where_the_listener_says_so() {
         "
         [[listen]]
         url = 'line://127.0.0.1:0'
-        idle_timeout = '1s'
+        idle_timeout = '3s'
         [[listen]]
         url = 'line://127.0.0.1:0'
         ",

@@ -187,7 +187,7 @@ fn a_silent_device_is_doubted_until_it_reports_again() {
         "
         > SUB #
         < OK 0
-        p> HELLO press3 200ms
+        p> HELLO press3 1s
         p< OK lumina 1
         p> SET a 1 good 7
         p< OK
@@ -213,7 +213,7 @@ fn a_device_that_sends_anything_is_not_silent() {
     let server = Server::start();
     let (mut busy, mut silent) = (server.client(), server.client());
     for (client, name) in [(&mut busy, "busy"), (&mut silent, "silent")] {
-        assert_eq!(client.ask_one(&format!("HELLO {name} 1s")), "OK lumina 1");
+        assert_eq!(client.ask_one(&format!("HELLO {name} 3s")), "OK lumina 1");
         assert_eq!(client.ask_one(&format!("SET {name} 1 good 7")), "OK");
     }
     until("the silent one is doubted", || busy.ask_one("GET silent") == "OK 1 uncertain 7");
@@ -333,7 +333,7 @@ fn a_listener_can_doubt_what_comes_through_it() {
         "
         [[listen]]
         url = 'line://127.0.0.1:0'
-        stale_after = '200ms'
+        stale_after = '1s'
         [[listen]]
         url = 'line://127.0.0.1:0'
         ",

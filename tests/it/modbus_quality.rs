@@ -202,7 +202,7 @@ fn a_value_that_turns_uncertain_by_itself() {
         [[tag]]
         name = 'level'
         type = 'int'
-        stale_after = '200ms'
+        stale_after = '1s'
         [[modbus.map]]
         unit = 1
         address = 'holding:0'
@@ -307,13 +307,13 @@ fn the_watchdog_of_a_tag() {
         tag = 'speed'
         type = 'u16'
         scale = 0.1
-        watchdog = '300ms'
+        watchdog = '1s'
         safe = 2.5
         [[modbus.map]]
         unit = 1
         address = 'coil:0'
         tag = 'valve'
-        watchdog = '300ms'
+        watchdog = '1s'
         safe = true
         [[modbus.map]]
         unit = 1
