@@ -18,7 +18,7 @@ use super::{FAREWELL, prompt};
 use crate::protocols::line::{VERBS, next_field};
 
 /// How long the server is asked for names. A person waits.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How many candidates are looked for; more are of no use.
 pub(super) const MOST_CANDIDATES: usize = 1_000;
 /// What the server may send in the meantime.
