@@ -43,7 +43,7 @@ unit = {unit}
 template = "{template}"
 rate = "100ms"
 # No healthy device is to be held for dead because this machine has other things to do.
-timeout = "3s"
+timeout = "1s"
 retries = 2
 stale_after = "10s"
 {options}
@@ -79,7 +79,7 @@ class Polled:
         yield DEVICE.format(name=self.second, unit=unit, template="second", options=options, **both)
         if self.peer.is_silent_to_others:
             options = f'timeout = "200ms"\n[[device.tag]]\nname = "any"\naddress = "holding:0"\ntype = "u16"'
-            section = DEVICE.replace('timeout = "3s"\n', "").replace('template = "{template}"\n', "")
+            section = DEVICE.replace('timeout = "1s"\n', "").replace('template = "{template}"\n', "")
             yield section.format(name=self.deaf, unit=9, options=options, **both)
 
     def connect(self):
