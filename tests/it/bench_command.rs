@@ -185,7 +185,15 @@ fn a_table_for_people_and_a_comparison() {
     let url = line(&server);
     let pid = server.pid().as_raw_nonzero().to_string();
     let args = [&["bench", &url, "--pid", &pid], &SHORT[..]].concat();
-    let first = measured(&folder, &[&args[..], &["--json"]].concat());
+    // The kernel counts in hundredths of a second, and a short run on a busy machine may not have taken one.
+    let mut first = measured(&folder, &[&args[..], &["--json"]].concat());
+    until("it costs the server something", || {
+        let has_cost = number(&first, "server_cpu_us_per_request") > 0.0;
+        if !has_cost {
+            first = measured(&folder, &[&args[..], &["--json"]].concat());
+        }
+        has_cost
+    });
     check_well(&first);
     assert!(number(&first, "server_rss_before_bytes") > 1e6, "{}", first.stdout);
     assert!(number(&first, "server_rss_after_bytes") > 1e6, "{}", first.stdout);
