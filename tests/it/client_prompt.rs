@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::server::{Folder, Server};
+use crate::server::{Folder, Server, until};
 use crate::terminal::{COLUMNS, CTRL_C, CTRL_D, ENTER, LEFT, TAB, Terminal, UP};
 
 /// A client at its first prompt.
@@ -257,7 +257,8 @@ fn a_lost_server_is_said_and_reconnected_on_request() {
     // Bound and not listening: so that no other test's server is given the port.
     let reserved = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     reserved.set_reuse_address(true).expect("an option");
-    reserved.bind(&addr.into()).expect("the port is free");
+    // The listener may still be in a process that another test is starting, until it is executed.
+    until("nobody listens there", || reserved.bind(&addr.into()).is_ok());
     terminal.expect("lumina> ");
     terminal.press("reconnect\r");
     terminal.expect(&format!("lumina: no server listens on {addr}"));

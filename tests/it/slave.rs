@@ -133,7 +133,13 @@ impl Slave {
             self.listening = Some(thread::spawn(move || shared.serve_datagrams(&socket)));
             return;
         }
-        let listener = TcpListener::bind(self.addr).expect("the address is ours");
+        // What listened before may still be in a process that another test is starting, until it is executed.
+        let mut listener = None;
+        until("the address is ours alone", || {
+            listener = TcpListener::bind(self.addr).ok();
+            listener.is_some()
+        });
+        let listener = listener.expect("it was waited for");
         listener.set_nonblocking(true).expect("a listener can be asked without waiting");
         self.listening = Some(thread::spawn(move || {
             while !shared.is_gone.load(SeqCst) {
