@@ -265,9 +265,14 @@ fn a_name_is_free_again_when_the_last_one_left() {
         new> HELLO press3
         new< OK lumina 1
         old: end
+        > SUB a
+        < VAL a 1 good 7
+        < OK 1
         new> QUIT
         new< OK
         new: end
+        # A connection that came before the server has seen that would take over.
+        < UPD a 1 uncertain 7
         last> HELLO press3
         last< OK lumina 1
         last> GET a
