@@ -99,7 +99,7 @@ def crates():
 def crate(package):
     name, licence = f"{package['name']} {package['version']}", package["license"]
     if licence is None or not accepted(licence):
-        named = licence or f"of the file {package['license_file']}"
+        named = licence or package["license_file"] or "(none)"
         raise Unclear(f"{name} has the licence {named}, which is not accepted: "
                       "use another crate, or add the licence in scripts/package.d/notices.py")
     folder = pathlib.Path(package["manifest_path"]).parent
