@@ -250,13 +250,15 @@ impl Wire for Sockets {
     }
 
     fn close(&mut self, conn: ConnKey, why: End) {
-        if let (End::Aborted, Stream::Open(stream)) = (why, self.stream(conn)) {
+        // There is no socket where connecting could not even be begun: no route, or no descriptor.
+        let place = self.streams.get_mut(conn.index as usize);
+        let Some(stream) = place.and_then(Option::take) else { return };
+        self.closed = true;
+        if let (End::Aborted, Stream::Open(stream)) = (why, &stream) {
             // Makes a reset of it; where it fails, the connection ends less rudely.
-            let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
         // Closing a descriptor takes it out of the poll.
-        if let Some(stream) = self.streams.get_mut(conn.index as usize) {
-            self.closed |= stream.take().is_some();
-        }
+        drop(stream);
     }
 }

@@ -99,6 +99,18 @@ fn the_figures_of_a_device_are_tags() {
     client.expect_update("UPD $device/m/state \"offline\" good @");
 }
 
+/// As on a gateway whose network is not up yet: connecting fails at once, before there is a socket.
+#[test]
+fn a_device_to_which_there_is_no_route() {
+    let slave = Slave::start(0);
+    let unreachable = device("m", &slave, "").replace(&slave.url(), "modbus://255.255.255.255:502");
+    let server = Server::with(&(unreachable + &device("n", &slave, "")));
+    let mut client = server.client();
+    until_reads(&mut client, "$device/m/state", "\"offline\" good");
+    until_reads(&mut client, "n/a", "10 good");
+    assert!(client.ask_one("GET m/a").contains(" bad "));
+}
+
 #[test]
 fn death_and_return() {
     let (mut mortal, other) = (Slave::start(0), Slave::start(200));
