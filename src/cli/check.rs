@@ -1,15 +1,18 @@
 //! `lumina check`: validate a configuration and print what would run, and whether devices can be polled as
 //! often as it says.
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use argh::FromArgs;
 
 use super::{Exit, complain, read_config, say};
-use crate::base::section::parse_duration;
+use crate::base::host::{self, Host};
+use crate::base::section::{Document, parse_duration};
 use crate::config::Config;
 use crate::drivers::modbus::load::{self, Late};
-use crate::drivers::modbus::settings::LineSettings;
+use crate::drivers::modbus::settings::{Carrier, LineSettings};
 
 /// Validate a configuration and print what would run.
 #[derive(FromArgs)]
@@ -28,6 +31,8 @@ pub(super) struct Check {
 const ROUND_TRIP: Duration = Duration::from_millis(20);
 /// Points that are named in one line; of more, the number is told.
 const NAMED_POINTS: usize = 5;
+/// Names are looked up for no longer than this, and for one more.
+const LOOKUP_TIME: Duration = Duration::from_secs(10);
 
 impl Check {
     pub(super) fn run(self) -> Exit {
@@ -39,8 +44,9 @@ impl Check {
             Ok(config) => {
                 print(&self.config, &config);
                 print_lines(&config.fleet.lines, self.round_trip);
-                // What cannot be met is no mistake: it may be another network, and late values say that they
-                // are late.
+                print_hosts(&self.config, &text, &config.fleet.lines);
+                // What cannot be met or looked up is no mistake: it may be another network, or another time,
+                // and late values say that they are late.
                 Exit::Fine
             }
             Err(errors) => complain(&errors),
@@ -94,6 +100,62 @@ fn print_lines(lines: &[LineSettings], round_trip: Duration) {
         ));
         for late in &load.late {
             say(format_args!("warning: {}", describe(late)));
+        }
+    }
+}
+
+/// Which names of hosts nobody knows just now, and which connections lead to the same place.
+fn print_hosts(file: &str, text: &str, lines: &[LineSettings]) {
+    let document = Document::parse(file, text);
+    let mut lookups = Lookups { since: Instant::now(), found: HashMap::new() };
+    let mut leads_to: HashMap<(bool, SocketAddr), &str> = HashMap::new();
+    for line in lines {
+        let addresses = match lookups.addresses(&line.host) {
+            Ok(addresses) => addresses,
+            Err(why) => {
+                document.error_at(line.spot, why);
+                continue;
+            }
+        };
+        let is_udp = line.carrier == Carrier::Udp;
+        let other = addresses.iter().find_map(|address| leads_to.get(&(is_udp, *address)));
+        if let Some(other) = other {
+            let message = format!("this is where {other} leads: two connections are made; use the same URL");
+            document.error_at(line.spot, message);
+        }
+        for address in addresses {
+            leads_to.entry((is_udp, address)).or_insert(&line.url);
+        }
+    }
+    for warning in document.errors() {
+        say(format_args!("warning: {warning}"));
+    }
+}
+
+/// Names that were looked up, each once.
+struct Lookups<'a> {
+    since: Instant,
+    found: HashMap<&'a str, Result<Vec<SocketAddr>, String>>,
+}
+
+impl<'a> Lookups<'a> {
+    /// The addresses of a host; or what is to be said of it.
+    fn addresses(&mut self, host: &'a Host) -> Result<Vec<SocketAddr>, String> {
+        let host = match host {
+            Host::Address(address) => return Ok(vec![*address]),
+            Host::Name(host) => host,
+        };
+        let name = &*host.name;
+        if !self.found.contains_key(name) && self.since.elapsed() > LOOKUP_TIME {
+            return Err(format!("'{name}' was not looked up, for others took too long"));
+        }
+        match self.found.entry(name).or_insert_with(|| host::look_up(name)) {
+            Ok(addresses) => {
+                Ok(addresses.iter().map(|address| SocketAddr::new(address.ip(), host.port)).collect())
+            }
+            Err(why) => Err(format!(
+                "'{name}' cannot be looked up now: {why}; the server tries again whenever it connects"
+            )),
         }
     }
 }

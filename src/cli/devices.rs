@@ -27,10 +27,12 @@ const COLUMNS: [(&str, &str); 12] = [
     ("overruns", "overruns"),
     ("quarantined", "quarantined"),
 ];
+/// Why a device is not connected, below the table.
+const REASON: &str = "reason";
 /// The worst first.
 const STATES: [&str; 5] = ["offline", "silent", "connecting", "online", "disabled"];
 
-/// Print how the polled devices of a server are, the worst first.
+/// Print how the polled devices of a server are, the worst first, and why those that are offline are.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
@@ -64,6 +66,11 @@ impl Devices {
             return Exit::Fine;
         }
         table(&devices).iter().for_each(|line| say(format_args!("{line}")));
+        for (name, figures) in &devices {
+            if let Some(reason) = figures.get(REASON).filter(|reason| !reason.is_empty()) {
+                say(format_args!("{name}: {reason}"));
+            }
+        }
         let is_well = |figures: &Figures| rank(figures) >= rank_of("online");
         if devices.values().all(is_well) { Exit::Fine } else { Exit::Failed }
     }
@@ -72,7 +79,9 @@ impl Devices {
 fn ask(address: &Address) -> std::io::Result<BTreeMap<String, Figures>> {
     let mut stream = TcpStream::connect((address.host.as_str(), address.port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"READ $device/#\n")?;
+    let requests = b"READ $device/#\nREAD $device/+/reason\n";
+    stream.write_all(requests)?;
+    let mut unanswered = 2;
     let mut devices: BTreeMap<String, Figures> = BTreeMap::new();
     for line in BufReader::new(stream).lines() {
         let line = line?;
@@ -87,7 +96,12 @@ fn ask(address: &Address) -> std::io::Result<BTreeMap<String, Figures>> {
                     figures.insert(figure.to_owned(), value.to_owned());
                 }
             }
-            (Some("OK"), ..) => return Ok(devices),
+            (Some("OK"), ..) => {
+                unanswered -= 1;
+                if unanswered == 0 {
+                    return Ok(devices);
+                }
+            }
             _ => return Err(std::io::Error::other(line)),
         }
     }

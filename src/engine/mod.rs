@@ -56,7 +56,7 @@ pub use trace::{Direction, Frame, LEAST_TRACE_MEMORY, MOST_FRAME_BYTES, Origin, 
 
 use buffers::Buffers;
 use connection::{Connection, Link, Phase};
-use dials::{Dial, Dials};
+use dials::Dials;
 use pending_writes::PendingWrites;
 use session::Rendering;
 use shard::{Errand, Shard, TurnTimes};
@@ -360,44 +360,6 @@ impl Engine {
             self.watch(index);
         }
         ConnKey { index: index as u32, serial: self.serial }
-    }
-
-    /// Connect to `to` at that time, and let `session` speak there; it hears of a failure by `on_end`.
-    pub fn dial_at(&mut self, at: Tick, to: Endpoint, session: Box<dyn Session>) {
-        self.shard.dials.add(at, to, session);
-    }
-
-    fn dial<W: Wire>(&mut self, dial: Dial, wire: &mut W) {
-        let now = self.shard.now.tick;
-        let mut link = Link::new(dial.to.address, None, now);
-        link.phase = Phase::Dialling;
-        if dial.to.transport == Transport::Datagram {
-            link.cuts = Some(Box::default());
-        }
-        link.stalled_since = now + Duration::from_millis(DIAL_MS);
-        self.shard.metrics.connections.add(1);
-        let key = self.insert(link, dial.session);
-        self.settle_deadline(key.index as usize);
-        wire.dial(key, dial.to);
-    }
-
-    /// How a connection that the wire was asked for has turned out.
-    pub fn on_dialled<W: Wire>(&mut self, key: ConnKey, result: Result<(), ErrorKind>, wire: &mut W) {
-        let index = key.index as usize;
-        let connection = self.connections.get_mut(index).filter(|connection| connection.serial == key.serial);
-        let Some(Connection { link, .. }) = connection else { return };
-        if link.phase != Phase::Dialling {
-            return;
-        }
-        match result {
-            Ok(()) => {
-                link.phase = Phase::Reading;
-                link.stalled_since = Tick::NEVER;
-                link.heard = self.shard.now.tick;
-                self.on_open(key);
-            }
-            Err(why) => self.drop_now(index, End::NotConnected(why), wire),
-        }
     }
 
     /// An accepted connection can be used from now on.

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::pending_writes::{Question, Ticket, WriteOrder};
 use super::service::ServiceRow;
 use super::trace::{Frame, Side};
+use crate::base::host::Host;
 use crate::base::section::Section;
 use crate::base::time::Tick;
 use crate::tags::value::Sample;
@@ -72,6 +73,10 @@ pub trait Session: Send {
     /// may arrange for its successor here, with [`Context::dial_at`].
     fn on_end(&mut self, _cx: &mut Context<'_>, _why: End) {}
 
+    /// The name of the host that it wants to be connected to cannot be looked up, as `why` says;
+    /// [`on_end`](Self::on_end) follows.
+    fn on_unresolved(&mut self, _why: &str) {}
+
     /// A frame of what is followed. Only called between two replies and when there is room.
     fn on_frame(&mut self, _cx: &mut Context<'_>, _frame: &Frame<'_>) -> Flow {
         Flow::Continue
@@ -122,6 +127,8 @@ pub enum End {
     Broken(io::ErrorKind),
     /// The connection that we wanted could not be made.
     NotConnected(io::ErrorKind),
+    /// The same, for nobody knows the address of its host.
+    Unresolved,
     /// The peer asked for it.
     Quit,
     /// We cut it off: what is owed is not sent, and the peer sees a reset.
@@ -150,6 +157,7 @@ impl fmt::Display for End {
             End::PeerClosed => "by the peer",
             End::Broken(kind) => return write!(f, "the connection broke ({kind})"),
             End::NotConnected(kind) => return write!(f, "the connection could not be made ({kind})"),
+            End::Unresolved => "the name of the host could not be looked up",
             End::Quit => "at the peer's request",
             End::Aborted => "we cut it off",
             End::Violation => "it broke the protocol",
@@ -251,10 +259,10 @@ pub enum Transport {
 }
 
 /// Where a connection of ours goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The peer's address.
-    pub address: SocketAddr,
+    /// The peer. If it has a name, the wire looks that up.
+    pub host: Host,
     /// What carries it there. By datagrams a connection is made at once, whoever may hear it.
     pub transport: Transport,
     /// From this address of ours; the system chooses where there is none.
@@ -295,7 +303,8 @@ pub trait Wire {
     /// Send a datagram from the socket of a listener. An error loses it, as the network may.
     fn send_to(&mut self, listener: usize, peer: SocketAddr, datagram: &[u8]) -> io::Result<()>;
     /// Begin to connect; [`Engine::on_dialled`](super::Engine::on_dialled) tells how it went, also if it
-    /// fails here.
+    /// fails here. Where a name is looked up first, [`Engine::on_looked_up`](super::Engine::on_looked_up)
+    /// comes before, or [`Engine::on_unresolved`](super::Engine::on_unresolved) instead.
     fn dial(&mut self, conn: ConnKey, to: Endpoint);
     /// There is no more to send: shut down the sending side.
     fn finish(&mut self, conn: ConnKey);

@@ -3,6 +3,7 @@
 mod alarm;
 mod descriptors;
 mod listen;
+mod names;
 mod notify;
 mod shards;
 mod signals;
@@ -16,6 +17,7 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token, Waker};
 
+use crate::base::host;
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::{Admission, Engine, Ready};
 
@@ -26,6 +28,7 @@ pub use shards::{DESCRIPTORS_OF_SHARD, run_all};
 
 use alarm::Alarm;
 use listen::{Accepted, Door, Newcomer};
+use names::{Lookups, Resolver};
 use notify::Pulse;
 use shards::Gates;
 use signals::Signals;
@@ -100,6 +103,7 @@ pub struct Reactor {
     /// The first shard's only.
     signals: Option<Signals>,
     gates: Arc<Gates>,
+    resolver: Arc<Resolver>,
     /// Only where milliseconds are too coarse.
     alarm: Option<Alarm>,
     /// Where a service manager wants to hear of us.
@@ -123,7 +127,8 @@ impl Reactor {
         shutdown_grace: Duration,
     ) -> io::Result<Reactor> {
         let gates = Gates::new(engine.shared());
-        let mut reactor = Reactor::at(gates, engine, clock, bound, shutdown_grace)?;
+        let resolver = Resolver::new(engine.shared(), host::look_up);
+        let mut reactor = Reactor::at(gates, resolver, engine, clock, bound, shutdown_grace)?;
         reactor.signals = Some(Signals::register(reactor.poll.registry(), SIGNALS)?);
         Ok(reactor)
     }
@@ -141,26 +146,27 @@ impl Reactor {
         let mut reactors = vec![Reactor::new(first, clock, bound, shutdown_grace)?];
         for engine in engines {
             let gates = Arc::clone(&reactors[0].gates);
-            reactors.push(Reactor::at(gates, engine, clock, Vec::new(), shutdown_grace)?);
+            let resolver = Arc::clone(&reactors[0].resolver);
+            reactors.push(Reactor::at(gates, resolver, engine, clock, Vec::new(), shutdown_grace)?);
         }
         Ok(reactors)
     }
 
     fn at(
         gates: Arc<Gates>,
+        resolver: Arc<Resolver>,
         engine: Engine,
         clock: Clock,
         bound: Vec<BoundSocket>,
         shutdown_grace: Duration,
     ) -> io::Result<Reactor> {
         let poll = Poll::new()?;
-        if engine.shared().shards() > 1 {
-            let waker = Waker::new(poll.registry(), WAKER)?;
-            // It fails where the shard is over.
-            engine.shared().bell(engine.number()).hang(move || drop(waker.wake()));
-        }
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        // It fails where the shard is over.
+        engine.shared().bell(engine.number()).hang(move || drop(waker.wake()));
         let mut doors = Vec::new();
-        let mut sockets = Sockets::new(poll.registry().try_clone()?);
+        let lookups = Lookups::new(&resolver, engine.number());
+        let mut sockets = Sockets::new(poll.registry().try_clone()?, lookups);
         for (number, socket) in bound.into_iter().enumerate() {
             let token = Token(FIRST_LISTENER + number);
             match socket {
@@ -180,6 +186,7 @@ impl Reactor {
             somebody_waits: false,
             signals: None,
             gates,
+            resolver,
             alarm: None,
             pulse: None,
             datagram,
@@ -229,6 +236,7 @@ impl Reactor {
                 _ => {}
             }
             let now = self.clock.now();
+            self.sockets.lookups.on_turn(now.tick);
             self.engine.begin(now, &mut self.sockets);
             for event in &events {
                 self.on_event(event);
@@ -248,6 +256,7 @@ impl Reactor {
             self.accept(now.tick);
             self.take_in_newcomers(stop_by.is_some());
             self.receive();
+            self.dial_looked_up();
             while let Some((key, why)) = self.sockets.take_failed() {
                 self.engine.on_dialled(key, Err(why), &mut self.sockets);
             }
@@ -286,10 +295,11 @@ impl Reactor {
         // Whoever let all stop rang before this shard fell asleep, or sees to it that it wakes up.
         let is_to_stop = stop_by.is_none() && self.gates.are_stopping();
         let has_peers = (may_accept && self.somebody_waits) || has_newcomers;
-        if has_peers || self.sockets.have_datagrams() || is_to_stop {
+        if has_peers || self.sockets.have_datagrams() || self.sockets.lookups.have_answers() || is_to_stop {
             return Some(Duration::ZERO);
         }
-        let due = [Some(next), self.accept_again, stop_by].into_iter().flatten().min();
+        let due =
+            [Some(next), self.accept_again, stop_by, self.sockets.lookups.next()].into_iter().flatten().min();
         due.filter(|due| *due < Tick::NEVER).map(|due| due - now)
     }
 
@@ -372,6 +382,17 @@ impl Reactor {
             self.engine.on_datagram(listener, peer, &datagram[..bytes], &mut self.sockets);
         }
         self.datagram = datagram;
+    }
+
+    /// Connect to what has been looked up.
+    fn dial_looked_up(&mut self) {
+        while let Some(looked_up) = self.sockets.lookups.take() {
+            let conn = looked_up.conn;
+            match self.sockets.on_looked_up(looked_up) {
+                Ok(address) => self.engine.on_looked_up(conn, address),
+                Err(why) => self.engine.on_unresolved(conn, &why, &mut self.sockets),
+            }
+        }
     }
 
     fn welcome(&mut self, listener: usize, newcomer: Newcomer) {

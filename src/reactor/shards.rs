@@ -115,12 +115,13 @@ where
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::engine::Settings;
     use crate::tags::{TagSettings, Tags};
 
-    fn gates(shards: usize) -> Arc<Gates> {
+    /// What engines share that serve nobody.
+    pub(in crate::reactor) fn shared(shards: usize) -> Arc<Shared> {
         let settings = Settings {
             name: "test".to_owned(),
             max_connections: 1,
@@ -133,7 +134,7 @@ mod tests {
             memory_probe: || 0,
         };
         let tags = Tags::new(TagSettings::default(), Vec::new(), shards);
-        Gates::new(&Shared::new(settings, Arc::new(tags)))
+        Shared::new(settings, Arc::new(tags))
     }
 
     /// A shard that serves until all are to stop.
@@ -146,7 +147,7 @@ mod tests {
 
     /// What becomes of a server of which one shard ends like that.
     fn ends(end: fn() -> io::Result<()>) -> io::Result<()> {
-        let gates = gates(3);
+        let gates = Gates::new(&shared(3));
         let [first, third] = [Arc::clone(&gates), Arc::clone(&gates)];
         let others: [Box<dyn FnOnce() -> io::Result<()> + Send>; 2] =
             [Box::new(end), Box::new(move || serve(&third))];

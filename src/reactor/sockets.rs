@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Source;
@@ -11,6 +12,8 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::names::{LookedUp, Lookups};
+use crate::base::host::Host;
 use crate::engine::{ConnKey, End, Endpoint, Transport, Wire};
 
 pub(super) struct Sockets {
@@ -19,6 +22,8 @@ pub(super) struct Sockets {
     udp: Vec<Udp>,
     /// Connections of ours that failed before there was a socket to tell.
     failed: Vec<(ConnKey, ErrorKind)>,
+    /// Connections of ours that wait for the address of a name.
+    pub(super) lookups: Lookups,
     /// Whether a descriptor came back since it was asked last.
     closed: bool,
 }
@@ -39,8 +44,9 @@ struct Udp {
 }
 
 impl Sockets {
-    pub(super) fn new(registry: Registry) -> Sockets {
-        Sockets { registry, streams: Vec::new(), udp: Vec::new(), failed: Vec::new(), closed: false }
+    pub(super) fn new(registry: Registry, lookups: Lookups) -> Sockets {
+        let (streams, udp, failed) = (Vec::new(), Vec::new(), Vec::new());
+        Sockets { registry, streams, udp, failed, lookups, closed: false }
     }
 
     /// Registered once, edge-triggered, for both directions: no other system call is ever needed for it.
@@ -162,21 +168,37 @@ impl Sockets {
         None
     }
 
-    fn begin(&mut self, key: ConnKey, to: Endpoint) -> io::Result<()> {
+    /// A name was looked up: connect. Says where to, or why that is not known.
+    pub(super) fn on_looked_up(
+        &mut self,
+        LookedUp { conn, to, address }: LookedUp,
+    ) -> Result<SocketAddr, String> {
+        let address = address?;
+        self.begin(conn, &to, address);
+        Ok(address)
+    }
+
+    fn begin(&mut self, key: ConnKey, to: &Endpoint, address: SocketAddr) {
+        if let Err(error) = self.connect(key, to, address) {
+            self.failed.push((key, error.kind()));
+        }
+    }
+
+    fn connect(&mut self, key: ConnKey, to: &Endpoint, address: SocketAddr) -> io::Result<()> {
         if to.transport == Transport::Datagram {
-            let any = match to.address {
+            let any = match address {
                 SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
                 SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
             };
             let mut socket = UdpSocket::bind(SocketAddr::new(to.from.unwrap_or(any), 0))?;
-            socket.connect(to.address)?;
+            socket.connect(address)?;
             self.register(key, &mut socket)?;
             self.put(key, Stream::Datagrams(Some(key), socket));
             return Ok(());
         }
         let mut stream = match to.from {
-            None => TcpStream::connect(to.address)?,
-            Some(from) => connect_from(from, to.address)?,
+            None => TcpStream::connect(address)?,
+            Some(from) => connect_from(from, address)?,
         };
         stream.set_nodelay(true)?;
         self.register(key, &mut stream)?;
@@ -237,8 +259,12 @@ impl Wire for Sockets {
     }
 
     fn dial(&mut self, conn: ConnKey, to: Endpoint) {
-        if let Err(error) = self.begin(conn, to) {
-            self.failed.push((conn, error.kind()));
+        match to.host {
+            Host::Address(address) => self.begin(conn, &to, address),
+            Host::Name(ref host) => {
+                let name = Arc::clone(&host.name);
+                self.lookups.begin(conn, &name, to);
+            }
         }
     }
 
@@ -250,7 +276,8 @@ impl Wire for Sockets {
     }
 
     fn close(&mut self, conn: ConnKey, why: End) {
-        // There is no socket where connecting could not even be begun: no route, or no descriptor.
+        self.lookups.forget(conn);
+        // There is no socket where connecting could not even be begun: no address, no route, no descriptor.
         let place = self.streams.get_mut(conn.index as usize);
         let Some(stream) = place.and_then(Option::take) else { return };
         self.closed = true;

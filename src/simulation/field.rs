@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use super::net::device_address;
+use super::net::device_host;
 use crate::base::random::Random;
 use crate::protocols::modbus::Area;
 
@@ -312,7 +312,7 @@ impl LinePlan {
         };
         let DevicePlan { unit, merge_gap, rates_ms, write_expiry_ms, write_single, .. } = device;
         writeln!(out, "[[device]]\nname = \"{}\"", device.name())?;
-        writeln!(out, "url = \"{scheme}://{}\"\nunit = {unit}", device_address(place))?;
+        writeln!(out, "url = \"{scheme}://{}\"\nunit = {unit}", device_host(place))?;
         writeln!(out, "rate = \"{}ms\"\ntimeout = \"{}ms\"", rates_ms[0], self.timeout_ms)?;
         writeln!(out, "retries = {}\nwindow = {}\nmerge_gap = {merge_gap}", self.retries, self.window)?;
         writeln!(out, "write_expiry = \"{write_expiry_ms}ms\"\nwrite_single = {write_single}")?;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use super::link::{Appetite, Holder, Link, Payload, Port, Side, Weather};
 use super::record::{Book, LinkId};
+use crate::base::host::NamedHost;
 use crate::base::random::Random;
 use crate::engine::ConnKey;
 
@@ -74,6 +75,8 @@ pub(super) struct Inbox {
     pub(super) edges: Vec<Port>,
     pub(super) calls: VecDeque<LinkId>,
     pub(super) dialled: Vec<(ConnKey, Result<(), ErrorKind>)>,
+    /// Connections whose host's name nobody knows just now.
+    pub(super) unresolved: Vec<ConnKey>,
     pub(super) datagrams: VecDeque<(usize, SocketAddr, Vec<u8>)>,
 }
 
@@ -488,6 +491,17 @@ impl Net {
 /// Where the field devices are: 10.200.0.n, by their place among the peers.
 pub(super) fn device_address(peer: usize) -> SocketAddr {
     SocketAddr::from(([10, 200, 0, peer as u8], 502))
+}
+
+/// How the configuration calls that place: every other one by a name.
+pub(super) fn device_host(peer: usize) -> String {
+    if peer % 2 == 0 { device_address(peer).to_string() } else { format!("slave{peer}.plant:502") }
+}
+
+/// The address of a name that the configuration has.
+fn looked_up(host: &NamedHost) -> SocketAddr {
+    let number = host.name.strip_prefix("slave").and_then(|rest| rest.strip_suffix(".plant"));
+    device_address(number.and_then(|number| number.parse().ok()).expect("the world's names are slaves'"))
 }
 
 /// Where an engine's first listener is.

@@ -144,9 +144,9 @@ impl Session for Driver {
             self.book.open().end_order(ticket, &Err(Refusal::Timeout));
         }
         let random = self.random.fork();
-        let again = Driver::new(self.to, self.book.clone(), random);
+        let again = Driver::new(self.to.clone(), self.book.clone(), random);
         let pause = Duration::from_millis(self.random.within(5..=300));
-        cx.dial_at(cx.now().tick + pause, self.to, Box::new(again));
+        cx.dial_at(cx.now().tick + pause, self.to.clone(), Box::new(again));
     }
 
     fn deadline(&self) -> Option<Tick> {
@@ -223,7 +223,7 @@ impl Session for Reporter {
         let tags = self.tags + u64::from(!self.client().is_greeted());
         self.client().on_open();
         let again = Reporter {
-            to: self.to,
+            to: self.to.clone(),
             book: self.book.clone(),
             random: self.random.fork(),
             client: Arc::clone(&self.client),
@@ -232,7 +232,7 @@ impl Session for Reporter {
             tags,
         };
         let pause = Duration::from_millis(self.random.within(5..=300));
-        cx.dial_at(cx.now().tick + pause, self.to, Box::new(again));
+        cx.dial_at(cx.now().tick + pause, self.to.clone(), Box::new(again));
     }
 
     fn deadline(&self) -> Option<Tick> {

@@ -9,7 +9,7 @@ use crate::base::mutants::{Mutant, plant};
 const SEEDS: u64 = 200;
 
 /// What some of them must come across.
-const CASES: [&str; 57] = [
+const CASES: [&str; 58] = [
     "a broadcast",
     "a change that was written on another shard",
     "a connection too many",
@@ -20,6 +20,7 @@ const CASES: [&str; 57] = [
     "a driver's end",
     "a line dies",
     "a line's connection",
+    "a name without an address",
     "a reply in slices",
     "a reply to a master",
     "a reply to a master by datagram",

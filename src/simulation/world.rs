@@ -150,17 +150,10 @@ impl World {
         }
         if plan.polled {
             let address = device_address(self.add_peer("plc0".to_owned(), Box::new(Plc::default())));
-            let driver = Driver::new(
-                Endpoint { address, from: None, transport: Transport::Stream },
-                self.book.clone(),
-                self.random.fork(),
-            );
+            let to = Endpoint { host: address.into(), from: None, transport: Transport::Stream };
+            let driver = Driver::new(to.clone(), self.book.clone(), self.random.fork());
             let host = self.give_a_line();
-            self.hosts[host].engine.dial_at(
-                Tick::from_micros(100),
-                Endpoint { address, from: None, transport: Transport::Stream },
-                Box::new(driver),
-            );
+            self.hosts[host].engine.dial_at(Tick::from_micros(100), to, Box::new(driver));
         }
         if plan.reporter {
             self.add_reporter();
@@ -182,9 +175,9 @@ impl World {
     fn add_reporter(&mut self) {
         let client = Arc::new(Mutex::new(Client::new("rep0".to_owned(), self.book.clone())));
         self.reporters.push(Arc::clone(&client));
-        let to = Endpoint { address: host_address(0), from: None, transport: Transport::Stream };
+        let to = Endpoint { host: host_address(0).into(), from: None, transport: Transport::Stream };
         let reporter = Reporter {
-            to,
+            to: to.clone(),
             book: self.book.clone(),
             random: self.random.fork(),
             client,

@@ -104,6 +104,33 @@ rate = '40ms'
     assert_eq!(run(&dir, &["check", "--config", "line.toml", "--round-trip", "soon"]).code, Some(2));
 }
 
+/// That a name cannot be looked up now is a warning, for it is looked up again; what is no name is a mistake.
+#[test]
+fn check_looks_names_up() {
+    let device = |name: &str, url: &str| {
+        format!(
+            "[[device]]\nname = '{name}'\nurl = '{url}'\n[[device.tag]]\nname = 'a'\naddress = 'coil:1'\n"
+        )
+    };
+    let dir = Folder::new();
+    let urls = ["modbus://localhost:1502", "modbus+udp://Nowhere.invalid", "modbus://127.0.0.1:1502"];
+    let text: String = ["a", "b", "c"].iter().zip(urls).map(|(name, url)| device(name, url)).collect();
+    dir.write("names.toml", &text);
+    let outcome = run(&dir, &["check", "--config", "names.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let warnings: Vec<&str> =
+        outcome.stdout.lines().filter_map(|line| line.strip_prefix("warning: names.toml:")).collect();
+    let [unknown, same] = warnings[..] else { panic!("{}", outcome.stdout) };
+    assert!(unknown.starts_with("9:7: 'nowhere.invalid' cannot be looked up now: "), "{unknown}");
+    assert!(unknown.ends_with("; the server tries again whenever it connects"), "{unknown}");
+    assert!(same.starts_with("15:7: this is where modbus://localhost:1502 leads"), "{same}");
+
+    for url in ["modbus://10.0.0.300", "modbus://meter..local:502", "modbus://meter 7", "modbus-rtu://:502"] {
+        check_errors(&device("a", url), &[(3, "is neither an address nor a name")]);
+    }
+    check_errors(&device("a", "modbus://meter7:70000"), &[(3, "'70000' is not a port")]);
+}
+
 /// Line by line what is wrong; all of it is told at once, each at its place.
 #[test]
 fn all_errors_at_once() {

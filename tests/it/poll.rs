@@ -2,6 +2,8 @@
 
 use std::sync::mpsc;
 
+use rustix::process::Signal;
+
 use crate::client::Client;
 use crate::server::{DEADLINE, Folder, Server, run, until};
 use crate::slave::{Framing, Request, Slave, rtu};
@@ -109,6 +111,66 @@ fn a_device_to_which_there_is_no_route() {
     until_reads(&mut client, "$device/m/state", "\"offline\" good");
     until_reads(&mut client, "n/a", "10 good");
     assert!(client.ask_one("GET m/a").contains(" bad "));
+}
+
+/// A device's URL, with the host by its name.
+fn named(url: &str) -> String {
+    url.replace("127.0.0.1", "localhost")
+}
+
+#[test]
+fn hosts_by_name() {
+    for framing in [Framing::Tcp, Framing::Udp, Framing::Rtu] {
+        let slave = Slave::with(framing, move |request| {
+            let pdu = request.orderly(0);
+            Some(if framing == Framing::Rtu { rtu(request.unit, &pdu) } else { request.answer(&pdu) })
+        });
+        let config = device("m", &slave, "unit = 7").replace(&slave.url(), &named(&slave.url()));
+        let mut server = Server::build().config(&config).log("info").start();
+        let mut client = server.client();
+        until_reads(&mut client, "m/a", "10 good");
+        until_reads(&mut client, "$device/m/reason", "\"\" good");
+        server.signal(Signal::TERM);
+        assert!(server.wait_for_exit().success());
+        let connected = format!("{} connected", named(&slave.url()));
+        assert!(server.stderr().contains(&connected), "{}", server.stderr());
+    }
+}
+
+/// The server starts, whatever it cannot look up, and polls the others.
+#[test]
+fn a_name_that_cannot_be_looked_up() {
+    let slave = Slave::start(0);
+    let lost = |scheme: &str, name: &str| {
+        device(name, &slave, "").replace(&slave.url(), &format!("{scheme}://nowhere.invalid:1502"))
+    };
+    let (tcp, udp) = (lost("modbus", "x"), lost("modbus+udp", "u"));
+    let mut server = Server::with(&(tcp + &udp + &device("n", &slave, "")));
+    let mut client = server.client();
+    until_reads(&mut client, "n/a", "10 good");
+    let prefix = "OK \"'nowhere.invalid' could not be looked up: ";
+    for name in ["x", "u"] {
+        until_reads(&mut client, &format!("$device/{name}/state"), "\"offline\" good");
+        for reason in ["reason", "reason/a"] {
+            let reply = client.ask_one(&format!("GET $device/{name}/{reason}"));
+            assert!(reply.starts_with(prefix), "{reply}");
+        }
+        assert!(client.ask_one(&format!("GET {name}/a")).contains(" bad "));
+        assert!(client.ask_one(&format!("SET {name}/a 5")).starts_with("ERR offline "));
+    }
+    let address = server.addr(0).to_string();
+    let devices = run(&Folder::new(), &["devices", &address]);
+    assert_eq!(devices.code, Some(1), "{}", devices.stdout);
+    let told = devices.stdout.lines().find(|line| line.starts_with("x: "));
+    assert!(told.is_some_and(|line| line.contains("'nowhere.invalid' could not be")), "{}", devices.stdout);
+    let before = count(&mut client, "n", "requests");
+    until("the other is polled on", || count(&mut client, "n", "requests") > before + 10);
+    server.signal(Signal::TERM);
+    assert!(server.wait_for_exit().success());
+    let said = server.stderr();
+    let lines = said.lines().filter(|line| line.contains("modbus://nowhere.invalid:1502: 'nowhere.invalid'"));
+    // For each change, not for each attempt: an answer may come late once.
+    assert!((1..=2).contains(&lines.count()), "{said}");
 }
 
 #[test]

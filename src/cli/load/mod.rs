@@ -62,7 +62,7 @@ pub(super) fn endpoint(server: SocketAddr, number: usize) -> Endpoint {
         }
         _ => None,
     };
-    Endpoint { address: server, from, transport: Transport::Stream }
+    Endpoint { host: server.into(), from, transport: Transport::Stream }
 }
 
 /// An engine that nobody can connect to: its sessions are those that it dials.

@@ -51,6 +51,8 @@ pub enum Reason {
     Silent,
     /// There is no connection.
     Offline,
+    /// The name of its host cannot be looked up; which, and why, the device's own reason says.
+    Unresolved,
     /// The device is paused.
     Disabled,
     /// It was not read in time, for whatever cause.
@@ -75,6 +77,7 @@ impl Reason {
             Reason::Disabled => 5,
             Reason::Stale => 6,
             Reason::Unreadable => 7,
+            Reason::Unresolved => 8,
             Reason::Exception(code) => FIRST_EXCEPTION.saturating_add(code),
         }
     }
@@ -89,6 +92,7 @@ impl Reason {
             5 => Reason::Disabled,
             6 => Reason::Stale,
             7 => Reason::Unreadable,
+            8 => Reason::Unresolved,
             code => Reason::Exception(code.saturating_sub(FIRST_EXCEPTION)),
         }
     }
@@ -101,6 +105,7 @@ impl Reason {
             Reason::Timeout => "the device did not answer in time",
             Reason::Silent => "the device is silent",
             Reason::Offline => "the device is not connected",
+            Reason::Unresolved => "the name of the device's host could not be looked up",
             Reason::Disabled => "the device is paused",
             Reason::Stale => "not read for stale_after",
             Reason::Unreadable => "the registers have no meaning in the tag's type",
@@ -131,9 +136,17 @@ pub struct DeviceFigures {
     oldest_us: AtomicU64,
     /// Why each point is not good.
     reasons: Box<[AtomicU8]>,
-    /// Of points whose reason is a tag, which; behind the flag that there is any.
+    /// Whether the reason of any point is a tag.
     has_named: AtomicBool,
-    named: Mutex<BTreeMap<usize, TagId>>,
+    named: Mutex<Named>,
+}
+
+#[derive(Default)]
+struct Named {
+    /// Of points whose reason is a tag, which; the device itself stands behind its last point.
+    tags: BTreeMap<usize, TagId>,
+    /// Why there is no connection.
+    fault: Option<Arc<str>>,
 }
 
 impl DeviceFigures {
@@ -202,8 +215,8 @@ impl DeviceFigures {
         self.reasons[point].store(reason.code(), SeqCst);
         if self.has_named.load(SeqCst) {
             let named = self.named();
-            if let Some(&tag) = named.get(&point) {
-                self.show_reason(tags, point, tag, time);
+            if let Some(&tag) = named.tags.get(&point) {
+                self.show_reason(&named, tags, point, tag, time);
             }
         }
     }
@@ -211,18 +224,38 @@ impl DeviceFigures {
     /// Under the lock, so that of two shards that show it the later shows the newer.
     fn name_reason(&self, tags: &Tags, point: usize, tag: TagId, time: Timestamp) {
         let mut named = self.named();
-        named.insert(point, tag);
+        named.tags.insert(point, tag);
         self.has_named.store(true, SeqCst);
-        self.show_reason(tags, point, tag, time);
+        self.show_reason(&named, tags, point, tag, time);
     }
 
-    fn show_reason(&self, tags: &Tags, point: usize, tag: TagId, time: Timestamp) {
-        let reason = Reason::from_code(self.reasons[point].load(SeqCst));
-        let (value, quality) = (Input::Text(reason.text().into()), Quality::Good);
+    /// Sets why there is no connection, and the tags that say so.
+    pub fn set_fault(&self, tags: &Tags, fault: Option<&Arc<str>>, time: Timestamp) {
+        let mut named = self.named();
+        if named.fault.as_ref() != fault {
+            named.fault = fault.cloned();
+            for (&point, &tag) in &named.tags {
+                self.show_reason(&named, tags, point, tag, time);
+            }
+        }
+    }
+
+    fn has_fault(&self) -> bool {
+        self.named().fault.is_some()
+    }
+
+    fn show_reason(&self, named: &Named, tags: &Tags, point: usize, tag: TagId, time: Timestamp) {
+        let reason = self.reasons.get(point).map(|reason| Reason::from_code(reason.load(SeqCst)));
+        let text = match (reason, named.fault.as_deref()) {
+            (None | Some(Reason::Unresolved), Some(fault)) => fault,
+            (None, None) => "",
+            (Some(reason), _) => reason.text(),
+        };
+        let (value, quality) = (Input::Text(text.into()), Quality::Good);
         tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
     }
 
-    fn named(&self) -> MutexGuard<'_, BTreeMap<usize, TagId>> {
+    fn named(&self) -> MutexGuard<'_, Named> {
         self.named.lock().expect("a panic ends the process, so no lock is poisoned")
     }
 }
@@ -314,6 +347,8 @@ const ENABLED: usize = 1;
 pub struct FleetFigures {
     devices: Vec<Known>,
     by_name: HashMap<Box<str>, usize>,
+    /// Of all devices together.
+    points: u32,
 }
 
 /// A device as its figures know it.
@@ -329,29 +364,34 @@ impl FleetFigures {
     pub fn new(fleet: &Fleet) -> FleetFigures {
         let mut devices: Vec<_> = fleet.lines.iter().flat_map(|line| &line.devices).collect();
         devices.sort_unstable_by_key(|device| device.owner.0);
-        let known = devices.iter().scan(0, |first_point, device| {
+        let mut points = 0;
+        let known = devices.iter().map(|device| {
             let (name, model) = (device.name.clone(), Arc::clone(&device.model));
             let figures = Arc::new(DeviceFigures::new(model.points.len()));
-            let known = Known { name, figures, first_point: *first_point, model };
-            *first_point += known.model.points.len() as u32;
-            Some(known)
+            let known = Known { name, figures, first_point: points, model };
+            points += known.model.points.len() as u32;
+            known
         });
         let devices: Vec<Known> = known.collect();
         let by_name = devices.iter().enumerate().map(|(at, device)| (device.name.clone(), at)).collect();
-        FleetFigures { devices, by_name }
+        FleetFigures { devices, by_name, points }
     }
 
     pub fn of(&self, owner: OwnerId) -> Arc<DeviceFigures> {
         Arc::clone(&self.devices[usize::from(owner.0)].figures)
     }
 
-    /// How many tags there may be of them: figures, and a reason for each point.
+    /// How many tags there may be of them: figures, and a reason for each device and each point.
     pub fn most_tags(&self) -> usize {
-        self.len() + self.devices.iter().map(|device| device.model.points.len()).sum::<usize>()
+        self.len() + self.devices.len() + self.points as usize
     }
 
-    /// The device and the point of a cell.
+    /// The device and the point of a cell. Behind those of points are those of devices.
     fn reason_at(&self, at: u32) -> (&Known, usize) {
+        if let Some(number) = at.checked_sub(self.points) {
+            let device = &self.devices[number as usize];
+            return (device, device.model.points.len());
+        }
         let after = self.devices.partition_point(|device| device.first_point <= at);
         // Devices without points have the first point of the next.
         let device = &self.devices[after - 1];
@@ -360,6 +400,7 @@ impl FleetFigures {
 }
 
 /// `$device/<name>/reason/<tag>`: why a tag is not good. Seen in listings while it is not.
+/// `$device/<name>/reason`: why there is no connection. Seen in listings while there is none.
 impl Memory for FleetFigures {
     fn prefix(&self) -> &'static str {
         "$device"
@@ -367,8 +408,12 @@ impl Memory for FleetFigures {
 
     fn find(&self, rest: &str) -> Option<(u32, Kind)> {
         let (device, rest) = rest.split_once('/')?;
+        let number = *self.by_name.get(device)?;
+        if rest == "reason" {
+            return Some((self.points + number as u32, Kind::Text));
+        }
         let name = rest.strip_prefix("reason/")?;
-        let device = &self.devices[*self.by_name.get(device)?];
+        let device = &self.devices[number];
         let point = device.model.points.iter().position(|point| *point.name == *name)?;
         Some((device.first_point + point as u32, Kind::Text))
     }
@@ -378,14 +423,16 @@ impl Memory for FleetFigures {
         if !pattern.levels().any(|level| level == "reason") {
             return;
         }
+        let mut show = |text: String| {
+            TagName::parse(&text).into_iter().filter(|tag| pattern.matches(*tag)).for_each(&mut *name);
+        };
         for device in &self.devices {
+            if device.figures.has_fault() {
+                show(format!("$device/{}/reason", device.name));
+            }
             for (point, settings) in device.model.points.iter().enumerate() {
                 if device.figures.reason(point) != Reason::None {
-                    let text = format!("$device/{}/reason/{}", device.name, settings.name);
-                    TagName::parse(&text)
-                        .into_iter()
-                        .filter(|tag| pattern.matches(*tag))
-                        .for_each(&mut *name);
+                    show(format!("$device/{}/reason/{}", device.name, settings.name));
                 }
             }
         }

@@ -1,8 +1,10 @@
 //! A line: one connection, and the devices behind it that share it. Decides who is asked next, and which
 //! request an answer belongs to.
 
+mod connection;
 mod sharing;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sharing::Leave;
@@ -55,6 +57,12 @@ pub(super) struct Line {
     /// As many of them came before the last request was sent, and are no part of its answer.
     void_bytes: usize,
     was_connected: bool,
+    /// It has answered since it was connected to.
+    has_answered: bool,
+    /// Why there is no connection.
+    fault: Option<Arc<str>>,
+    /// That was not told yet.
+    is_fault_news: bool,
     /// The output is full, for the peer takes nothing.
     is_stuck: bool,
     /// When something is due.
@@ -97,7 +105,8 @@ impl Line {
         first_tag: impl Fn(&str) -> TagId,
         now: Tick,
     ) -> Line {
-        let LineSettings { url, carrier, address, window, min_gap, echo_tid, dead_share, devices } = settings;
+        let LineSettings { url, carrier, host, window, min_gap, echo_tid, dead_share, devices, .. } =
+            settings;
         let seed = devices.first().map_or(0, |device| u64::from(device.owner.0));
         // Without ids the line is held after a timeout, for as long again.
         let share_of = |timeout: Duration| DeadShare::new(dead_share, timeout * if echo_tid { 1 } else { 2 });
@@ -109,7 +118,7 @@ impl Line {
             Device::new(device, figures, share, first, now)
         });
         Line {
-            to: Endpoint { address, from: None, transport: carrier.transport() },
+            to: Endpoint { host, from: None, transport: carrier.transport() },
             url,
             carrier,
             window,
@@ -128,6 +137,9 @@ impl Line {
             partial_bytes: 0,
             void_bytes: 0,
             was_connected: false,
+            has_answered: false,
+            fault: None,
+            is_fault_news: false,
             is_stuck: false,
             next: now,
         }
@@ -146,47 +158,6 @@ impl Line {
     /// Whether any device is to be polled.
     pub(super) fn is_enabled(&self) -> bool {
         self.devices.iter().any(|device| device.figures.is_enabled())
-    }
-
-    /// The connection is there.
-    pub(super) fn on_connected(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now().tick;
-        (self.unheard_since, self.ready_at) = (None, now);
-        self.hold = None;
-        self.framing = rtu::Framing::new(rtu::Direction::Responses);
-        (self.partial_bytes, self.void_bytes) = (0, 0);
-        if let [device] = &self.devices[..] {
-            cx.record_as(name_of(device));
-        }
-        for device in &mut self.devices {
-            cx.attach(device.settings.owner);
-            device.on_connected(now);
-            if self.was_connected {
-                device.on_return(now);
-                device.figures.reconnects.add(1);
-            }
-        }
-        self.was_connected = true;
-        log::info!("{} connected", self.url);
-        self.pump(cx);
-    }
-
-    /// The connection is gone, or could not be made.
-    pub(super) fn on_lost(&mut self, cx: &mut Context<'_>) {
-        for flight in std::mem::take(&mut self.flights) {
-            match flight.ask {
-                Ask::Read(_) => {}
-                Ask::Write(writing) => cx.settle(writing.ticket(), Err(Refusal::Timeout)),
-                Ask::Question(asked) => asked.answer(cx, Err(Refusal::Timeout)),
-            }
-        }
-        for device in &mut self.devices {
-            let (state, reason) = match device.figures.is_enabled() {
-                true => (State::Offline, Reason::Offline),
-                false => (State::Disabled, Reason::Disabled),
-            };
-            device.give_up(cx, state, reason);
-        }
     }
 
     /// Somebody wants a tag written.
@@ -316,6 +287,7 @@ impl Line {
         let flight = self.flights.swap_remove(place);
         self.ready_at = now + self.min_gap;
         self.backoff.on_success();
+        self.has_answered = true;
         self.settle(cx, flight, result, answer.pdu);
     }
 

@@ -31,7 +31,7 @@ impl Session for Parked {
     fn on_deadline(&mut self, cx: &mut Context<'_>) -> Flow {
         match self.line.take() {
             Some(line) if line.is_enabled() => {
-                let (now, to) = (cx.now().tick, line.to);
+                let (now, to) = (cx.now().tick, line.to.clone());
                 cx.dial_at(now, to, Box::new(Linked { line: Some(line) }));
                 Flow::Close(End::Quit)
             }
@@ -87,13 +87,17 @@ impl Session for Linked {
         if self.line().on_deadline(cx) { Flow::Continue } else { Flow::Close(End::Aborted) }
     }
 
+    fn on_unresolved(&mut self, why: &str) {
+        self.line().on_fault(why);
+    }
+
     fn on_end(&mut self, cx: &mut Context<'_>, why: End) {
         let Some(mut line) = self.line.take() else { return };
-        line.on_lost(cx);
+        line.on_lost(cx, why);
         if why != End::Shutdown {
             let wait = line.backoff.on_failure();
             if line.is_enabled() {
-                log::warn!("{}: {why}; again in {} ms", line.url(), wait.as_millis());
+                line.tell_of_fault(why, wait);
             }
             let dial_at = cx.now().tick + wait;
             cx.house(Box::new(Parked::until(dial_at, line)));

@@ -1,7 +1,6 @@
 //! `[[device]]` and `[[template]]`: which devices are polled, what of them, and how.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use super::places::Point;
 use super::plan::{Limits as ReadLimits, Plan};
 use super::points::{Draft, PointSettings, read_points};
 use super::table;
-use crate::base::host;
-use crate::base::section::{ConfigError, Document, Section};
+use crate::base::host::Host;
+use crate::base::section::{ConfigError, Document, Section, Spot};
 use crate::engine::Transport;
 use crate::protocols::modbus::pdu::{MOST_READ_BITS, MOST_READ_REGISTERS};
 use crate::protocols::modbus::rtu;
@@ -66,7 +65,9 @@ pub struct Fleet {
 pub struct LineSettings {
     pub url: Box<str>,
     pub carrier: Carrier,
-    pub address: SocketAddr,
+    pub host: Host,
+    /// Where the configuration says the URL first.
+    pub spot: Spot,
     /// Requests in flight.
     pub window: usize,
     /// From a reply to the next request.
@@ -246,12 +247,12 @@ impl Reader<'_> {
 
     /// The place of the line that a device is on. What is of the line may be said by any of its devices; the
     /// first that does decides, and others must agree.
-    fn line(&mut self, section: &Section<'_>, url: Option<(Carrier, SocketAddr, String)>) -> Option<usize> {
+    fn line(&mut self, section: &Section<'_>, url: Option<(Carrier, Host, String)>) -> Option<usize> {
         let window = section.integer("window", 1..=16).map(|window| window as usize);
         let min_gap = section.duration_in("min_gap", Duration::ZERO..=Duration::from_secs(60));
         let echo_tid = section.bool("echo_tid");
         let dead_share = section.integer("dead_share", 1..=100).map(|share| share as u32);
-        let (carrier, address, url) = url?;
+        let (carrier, host, url) = url?;
         let has_ids = carrier != Carrier::Rtu && echo_tid != Some(false);
         if !has_ids && window.is_some_and(|window| window > 1) {
             section.error("window", "without transaction ids (modbus-rtu, echo_tid = false) the window is 1");
@@ -264,7 +265,8 @@ impl Reader<'_> {
                 self.fleet.lines.push(LineSettings {
                     url: url.into(),
                     carrier,
-                    address,
+                    host,
+                    spot: section.spot("url"),
                     window: window.unwrap_or(1),
                     min_gap: min_gap.unwrap_or_default(),
                     echo_tid: has_ids,
@@ -413,7 +415,7 @@ impl Model {
 }
 
 /// `scheme://host:port`, and the form in which equal ones are the same text.
-fn parse_url(text: &str) -> Result<(Carrier, SocketAddr, String), String> {
+fn parse_url(text: &str) -> Result<(Carrier, Host, String), String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!("'{text}' is not a device, expected one such as modbus://10.0.0.7:502"));
     };
@@ -421,7 +423,7 @@ fn parse_url(text: &str) -> Result<(Carrier, SocketAddr, String), String> {
         let known = SCHEMES.map(|(scheme, _)| scheme).join(", ");
         return Err(format!("unknown protocol '{scheme}', expected one of {known}"));
     };
-    let addresses = host::addresses(rest, DEFAULT_PORT)?;
-    let address = addresses[0];
-    Ok((carrier, address, format!("{scheme}://{address}")))
+    let host = Host::parse(rest, DEFAULT_PORT)?;
+    let url = format!("{scheme}://{host}");
+    Ok((carrier, host, url))
 }

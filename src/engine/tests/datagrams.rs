@@ -107,8 +107,8 @@ impl Session for Greeter {
 #[test]
 fn a_socket_of_ours_breaks_before_what_is_owed_was_sent() {
     let mut rig = Rig::new("line");
-    let to =
-        Endpoint { address: "10.0.0.7:502".parse().unwrap(), from: None, transport: Transport::Datagram };
+    let address: SocketAddr = "10.0.0.7:502".parse().unwrap();
+    let to = Endpoint { host: address.into(), from: None, transport: Transport::Datagram };
     rig.engine.dial_at(Tick::from_micros(0), to, Box::new(Greeter));
     rig.turn();
     let (key, _) = rig.lines.dialled.pop().unwrap();

@@ -2,6 +2,7 @@
 
 use super::super::connection::LOW_WATER_BYTES;
 use super::*;
+use crate::base::host::Host;
 use crate::tags::name::DeviceName;
 
 /// A reader's lines, with frames' bytes as text: `press3 in SET a 1⏎`.
@@ -286,12 +287,31 @@ impl Session for Driver {
 }
 
 #[test]
+fn a_host_with_a_name_is_followed_by_the_address_that_was_found() {
+    let mut rig = Rig::new("line");
+    let reader = rig.connect();
+    rig.ask(reader, "TRACE 10.0.0.9:502 detail=yes\n");
+    let host = Host::parse("meter7.plant.local", 502).unwrap();
+    let to = Endpoint { host, from: None, transport: Transport::Stream };
+    rig.engine.dial_at(Tick::from_micros(0), to, Box::new(Driver { shared: true }));
+    rig.settle();
+    let dialled = rig.lines.dialled[0].0;
+    rig.engine.on_looked_up(dialled, SocketAddr::from(([10, 0, 0, 9], 502)));
+    let conn = rig.answer_dial();
+    rig.send(conn, "1xx");
+    rig.settle();
+    let expected = format!("10.0.0.9:502 in 1xx via=modbus to=10.0.0.9:502 conn={}", conn.serial);
+    assert_eq!(frames(&rig.take(reader)).last(), Some(&expected));
+    rig.wind_up();
+}
+
+#[test]
 fn drivers_record_their_devices() {
     let mut rig = Rig::new("line");
     let reader = rig.connect();
     for (shared, port) in [(false, 502), (true, 503)] {
         let to = Endpoint {
-            address: SocketAddr::from(([10, 0, 0, 9], port)),
+            host: SocketAddr::from(([10, 0, 0, 9], port)).into(),
             from: None,
             transport: Transport::Stream,
         };

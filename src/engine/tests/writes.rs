@@ -284,7 +284,8 @@ impl Session for Dialler {
 }
 
 fn endpoint() -> Endpoint {
-    Endpoint { address: "10.0.0.2:502".parse().unwrap(), from: None, transport: Transport::Stream }
+    let address: SocketAddr = "10.0.0.2:502".parse().unwrap();
+    Endpoint { host: address.into(), from: None, transport: Transport::Stream }
 }
 
 #[test]

@@ -3,12 +3,16 @@
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Dials, Happening, Manners, Net};
+use super::{Dials, Happening, Manners, Net, looked_up};
+use crate::base::host::Host;
 use crate::engine::{ConnKey, End, Endpoint, Transport, Wire};
 use crate::simulation::link::{Holder, Port, Side};
 
 /// What segments take on the links of whoever is spared.
 const SPARED_DELAY_US: (u64, u64) = (50, 1_500);
+
+/// How often a name cannot be looked up.
+const UNRESOLVED_ONE_IN: usize = 6;
 
 /// The network as one engine sees it.
 pub(in crate::simulation) struct HostWire<'a> {
@@ -58,7 +62,11 @@ impl Wire for HostWire<'_> {
     }
 
     fn dial(&mut self, conn: ConnKey, to: Endpoint) {
-        let IpAddr::V4(ip) = to.address.ip() else { panic!("the world has IPv4 addresses") };
+        let address = match &to.host {
+            Host::Address(address) => *address,
+            Host::Name(name) => looked_up(name),
+        };
+        let IpAddr::V4(ip) = address.ip() else { panic!("the world has IPv4 addresses") };
         let [_, network, _, number] = ip.octets();
         let number = usize::from(number);
         let taker = if network == 200 { Holder::Peer(number) } else { Holder::Host(number, None) };
@@ -67,6 +75,12 @@ impl Wire for HostWire<'_> {
             Holder::Peer(peer) => *self.net.manners_of(peer),
             _ => Manners::default(),
         };
+        let may_fail = self.net.rough && dials == Dials::ByChance && matches!(to.host, Host::Name(_));
+        if may_fail && self.net.random.one_in(UNRESOLVED_ONE_IN) {
+            self.net.book.note(format_args!("host{host}"), format_args!("finds no address of {}", to.host));
+            self.net.inboxes[host].unresolved.push(conn);
+            return self.net.wake_host(host);
+        }
         let chance = match dials {
             Dials::ByChance if self.net.rough => self.net.random.below(6),
             Dials::ByChance | Dials::Taken => 5,
@@ -90,7 +104,7 @@ impl Wire for HostWire<'_> {
                     self.net.links[link].be_datagrams();
                 }
                 self.net.bind((link, Side::Caller), host, conn);
-                self.net.book.note(format_args!("host{host}~{link}"), format_args!("dials {}", to.address));
+                self.net.book.note(format_args!("host{host}~{link}"), format_args!("dials {}", to.host));
                 let us = self.net.delay(link);
                 self.net.links[link].to(Side::Taker).not_before_us = self.net.now_us + us;
                 self.net.links[link].to(Side::Caller).not_before_us = self.net.now_us + us;

@@ -208,6 +208,11 @@ impl World {
             let (engine, mut wire) = self.engine(host);
             engine.on_dialled(key, result, &mut wire);
         }
+        for key in std::mem::take(&mut self.net.inboxes[host].unresolved) {
+            self.book.meet("a name without an address");
+            let (engine, mut wire) = self.engine(host);
+            engine.on_unresolved(key, "nobody knows it", &mut wire);
+        }
         let (engine, mut wire) = self.engine(host);
         let next = engine.end(&mut wire);
         let waits = !self.net.inboxes[host].calls.is_empty();

@@ -106,7 +106,7 @@ impl Bench {
     #[track_caller]
     pub(super) fn wait_for_dial(&mut self) -> Endpoint {
         self.until("a dial", |bench| !bench.rig.lines.dialled.is_empty());
-        let to = self.rig.lines.dialled[0].1;
+        let to = self.rig.lines.dialled[0].1.clone();
         for (conn, _) in self.made.iter().filter(|(_, before)| *before == to) {
             assert!(self.rig.line(*conn).closed.is_some(), "two connections to {to:?}");
         }

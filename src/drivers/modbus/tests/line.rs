@@ -1,6 +1,7 @@
 //! One connection: when it is made, closed and made again, and what its devices have in common.
 
 use super::*;
+use crate::base::host::Host;
 
 /// Waits between a failure and the next attempt, in milliseconds.
 fn waits(bench: &mut Bench, attempts: usize, mut fail: impl FnMut(&mut Bench)) -> Vec<u64> {
@@ -55,10 +56,83 @@ fn two_that_are_lost_together_do_not_come_back_together() {
     let mut waits = [Vec::new(), Vec::new()];
     while waits.iter().any(|waits| waits.len() < 6) {
         let to = bench.wait_for_dial();
-        waits[usize::from(to.address.ip().to_string() == "10.0.0.8")].push(bench.ms());
+        waits[usize::from(to.host.to_string() == "10.0.0.8:502")].push(bench.ms());
         bench.refuse();
     }
     assert!((1..6).all(|at| waits[0][at] != waits[1][at]), "{waits:?}");
+    bench.wind_up();
+}
+
+/// The next connection that the driver wants leads to nobody knows where.
+#[track_caller]
+fn lose_the_name(bench: &mut Bench, why: &str) {
+    bench.wait_for_dial();
+    let (key, _) = bench.rig.lines.dialled.remove(0);
+    bench.rig.turn_with(|engine, lines| engine.on_unresolved(key, why, lines));
+    bench.rig.settle();
+}
+
+#[test]
+fn a_name_that_cannot_be_looked_up_is_told_and_looked_up_again() {
+    let text = plain("").replace("10.0.0.7", "Meter7.plant.local");
+    let mut bench = Bench::new(&text);
+    assert_eq!(bench.wait_for_dial().host.to_string(), "meter7.plant.local:502");
+    bench.check_reason("m", "a", "not read yet");
+    let unknown = "'meter7.plant.local' could not be looked up: nobody knows it";
+    let attempts = waits(&mut bench, 3, |bench| lose_the_name(bench, unknown));
+    check_doubling(&attempts);
+    assert_eq!(bench.figure("m", "state"), "offline");
+    bench.check_reason("m", "a", unknown);
+    assert_eq!(bench.figure("m", "reason"), unknown);
+    // Tags that say why follow.
+    lose_the_name(&mut bench, "it takes too long");
+    bench.check_reason("m", "a", "it takes too long");
+    assert_eq!(bench.figure("m", "reason"), "it takes too long");
+
+    bench.refuse();
+    bench.check_reason("m", "a", "the device is not connected");
+    assert_eq!(bench.figure("m", "reason"), "the connection could not be made (connection refused)");
+    let conn = bench.accept();
+    assert_eq!(bench.figure("m", "reason"), "");
+    bench.answer();
+    bench.check("m/a", "1010 good");
+    bench.check_reason("m", "a", "");
+    bench.rig.break_off(conn);
+    lose_the_name(&mut bench, unknown);
+    bench.check("m/a", "1010 uncertain");
+    bench.check_reason("m", "a", unknown);
+    bench.wind_up();
+}
+
+#[test]
+fn the_next_address_has_its_turn_until_one_answers() {
+    #[track_caller]
+    fn turn(bench: &mut Bench) -> u32 {
+        match bench.wait_for_dial().host {
+            Host::Name(host) => host.turn,
+            Host::Address(address) => panic!("{address} is no name"),
+        }
+    }
+    let mut bench = Bench::new(&plain("").replace("10.0.0.7", "meter7"));
+    assert_eq!(turn(&mut bench), 0);
+    // No address, no turn.
+    lose_the_name(&mut bench, "nobody knows it");
+    assert_eq!(turn(&mut bench), 0);
+    bench.refuse();
+    assert_eq!(turn(&mut bench), 1);
+    // It may be anybody who accepts.
+    let silent = bench.accept();
+    bench.rig.break_off(silent);
+    bench.asked();
+    assert_eq!(turn(&mut bench), 2);
+    let conn = bench.accept();
+    let asked = bench.next();
+    bench.reply(&asked, &orderly(&asked));
+    bench.check("m/a", "1010 good");
+    bench.rig.break_off(conn);
+    assert_eq!(turn(&mut bench), 2);
+    bench.refuse();
+    assert_eq!(turn(&mut bench), 3);
     bench.wind_up();
 }
 

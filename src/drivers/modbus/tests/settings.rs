@@ -78,7 +78,10 @@ fn every_key() {
         &[],
     );
     let line = &fleet.lines[0];
-    assert_eq!((line.carrier, line.address.port(), line.window), (Carrier::Udp, 1502, 4));
+    assert_eq!(
+        (line.carrier, line.host.to_string().as_str(), line.window),
+        (Carrier::Udp, "10.0.0.7:1502", 4)
+    );
     assert_eq!((line.min_gap, line.dead_share), (millis(5), 25));
     let device = &line.devices[0];
     assert_eq!((device.unit, device.timeout, device.stale_after), (9, millis(300), Some(seconds(60))));
