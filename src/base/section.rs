@@ -29,7 +29,8 @@ pub use self::document::{ConfigError, Document, Spot};
 use self::tree::{Entry, Node, Value};
 pub use self::units::{parse_duration, parse_size};
 use self::units::{show_duration, show_size};
-use self::words::{nearest, quoted, shortened};
+use self::words::quoted;
+pub use self::words::{nearest, shortened};
 
 /// Beyond so many known keys, listing them all would hide the message.
 const LISTED_KEYS_MAX: usize = 12;
@@ -67,6 +68,11 @@ impl<'d> Section<'d> {
             _ => &[],
         };
         Section { document, path, at: value.at, entries, known: RefCell::default() }
+    }
+
+    /// The file that the section is in.
+    pub fn document(&self) -> &'d Document {
+        self.document
     }
 
     /// Where the section is, such as `listen[2]` for the second `[[listen]]`; empty for the file itself.

@@ -15,6 +15,7 @@ mod bench_command;
 mod client_command;
 mod client_prompt;
 mod config;
+mod device_tables;
 mod echo;
 mod exhaustion;
 mod hostile;

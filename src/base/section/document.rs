@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use super::Section;
-use super::tree::{Tree, Value};
+use super::tree::{Entry, Node, Tree, Value};
+use super::{Scalar, Section};
 
 /// One mistake in a configuration file, shown as `file:line:column: what is wrong, what is expected`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,13 @@ impl std::error::Error for ConfigError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Spot(pub(super) usize);
 
+impl Spot {
+    /// So many bytes behind the beginning of the file.
+    pub fn new(byte: usize) -> Spot {
+        Spot(byte)
+    }
+}
+
 /// A parsed file and every mistake found in it so far.
 #[derive(Debug)]
 pub struct Document {
@@ -48,6 +55,36 @@ impl Document {
         let Tree { root, found, torn } = Tree::read(text);
         let (file, text) = (file_name.to_owned(), text.to_owned());
         Document { file, text, root, torn, found: RefCell::new(found) }
+    }
+
+    /// A file that is not TOML but rows of cells, which whoever reads it adds; [`Document::rows`] are then
+    /// read like any table.
+    pub fn of_rows(file_name: &str, text: &str) -> Document {
+        let root = Value { at: Spot(0), node: Node::Array(Vec::new()) };
+        let (file, text) = (file_name.to_owned(), text.to_owned());
+        Document { file, text, root, torn: false, found: RefCell::default() }
+    }
+
+    /// Adds a row without cells.
+    pub fn add_row(&mut self, at: Spot) {
+        if let Node::Array(rows) = &mut self.root.node {
+            rows.push(Value { at, node: Node::Table(Vec::new()) });
+        }
+    }
+
+    /// Adds a cell to the last row. `None` is a value that cannot be read: the caller has said so, and no
+    /// getter says it again.
+    pub fn add_cell(&mut self, key: &str, at: Spot, value: Option<Scalar<'_>>) {
+        let Node::Array(rows) = &mut self.root.node else { return };
+        if let Some(Value { node: Node::Table(cells), .. }) = rows.last_mut() {
+            cells.push(Entry { key: key.to_owned(), at, value: Value { at, node: Node::of(value) } });
+        }
+    }
+
+    /// The rows of a file that is not TOML, each as a table.
+    pub fn rows(&self) -> Vec<Section<'_>> {
+        let rows = self.root.node.as_array().unwrap_or_default();
+        rows.iter().map(|row| Section::new(self, "the row".to_owned(), row)).collect()
     }
 
     /// The file as a table.
@@ -76,6 +113,11 @@ impl Document {
     /// Adds a mistake that a caller found.
     pub fn error_at(&self, spot: Spot, message: impl Into<String>) {
         self.found.borrow_mut().push((spot, message.into()));
+    }
+
+    /// For messages that are reported elsewhere: `file:line`.
+    pub fn place(&self, spot: Spot) -> String {
+        format!("{}:{}", self.file, self.line(spot))
     }
 
     /// The line of `spot`, from 1: for messages such as `already declared in line 12`.

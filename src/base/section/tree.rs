@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
+use super::Scalar;
 use super::document::Spot;
 use super::words::shortened;
 
@@ -36,6 +37,17 @@ pub(super) enum Node {
 }
 
 impl Node {
+    /// What was read elsewhere than in TOML; `None` if it could not be.
+    pub(super) fn of(value: Option<Scalar<'_>>) -> Node {
+        match value {
+            Some(Scalar::Bool(value)) => Node::Bool(value),
+            Some(Scalar::Integer(value)) => Node::Integer(value),
+            Some(Scalar::Float(value)) => Node::Float(value),
+            Some(Scalar::Text(text)) => Node::Text(text.to_owned()),
+            None => Node::Broken,
+        }
+    }
+
     pub(super) fn as_text(&self) -> Option<&str> {
         if let Node::Text(text) = self { Some(text) } else { None }
     }

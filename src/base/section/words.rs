@@ -4,7 +4,7 @@
 const SHOWN_TEXT_CHARS: usize = 40;
 
 /// For messages: the start of `text`, in one line.
-pub(super) fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     let mut shown: String =
         text.chars().take(SHOWN_TEXT_CHARS).collect::<String>().escape_debug().to_string();
     if text.chars().nth(SHOWN_TEXT_CHARS).is_some() {
@@ -19,7 +19,7 @@ pub(super) fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// The word that `typed` most likely stands for, if any is near.
-pub(super) fn nearest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(typed: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Two slips in four letters would turn anything into anything.
     let slips_max = if typed.chars().count() < 5 { 1 } else { 2 };
     let typed = typed.to_lowercase();

@@ -1,10 +1,11 @@
 //! The Modbus driver: it connects to devices, reads their points again and again, and writes them.
 //!
-//! [`settings`] and [`points`] are the configuration. A [`line`] is one connection and decides who is asked
-//! next; a [`device`] behind it knows what to ask: [`places`] and [`plan`] say which requests read its
-//! points, [`quarantine`] which of them are sent once it has refused some, [`writing`] how a write is done,
-//! [`asking`] what masters ask of it through us. [`figures`] show how devices are; a [`session`] is the life
-//! of a line, with a connection or without. [`load`] says beforehand what a line can carry.
+//! [`settings`] and [`points`] are the configuration, a [`table`] is a spreadsheet's, [`sources`] know where
+//! points stand. A [`line`] is one connection and decides who is asked next; a [`device`] behind it knows
+//! what to ask: [`places`] and [`plan`] say which requests read its points, [`quarantine`] which of them are
+//! sent once it has refused some, [`writing`] how a write is done, [`asking`] what masters ask of it through
+//! us. [`figures`] show how devices are; a [`session`] is the life of a line, with a connection or without.
+//! [`load`] says beforehand what a line can carry.
 
 mod asking;
 mod device;
@@ -17,6 +18,7 @@ pub mod points;
 pub mod quarantine;
 pub mod session;
 pub mod settings;
+mod sources;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::sources::Place;
 use crate::base::section::{Scalar, Section};
 use crate::protocols::modbus::{Address, Conversion, Registers, Span, Type, convert::ORDERS};
 use crate::tags::name::TagName;
@@ -36,11 +37,12 @@ pub enum Deadband {
     Relative(f64),
 }
 
-/// A point, and the rate that it asks for.
+/// A point, the rate that it asks for, and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Draft {
     pub(super) point: PointSettings,
     pub(super) rate: Option<Duration>,
+    pub(super) place: Place,
 }
 
 impl PointSettings {
@@ -112,12 +114,12 @@ impl Deadband {
     }
 }
 
-/// Reads the points of a device or a template.
-pub(super) fn read_points(sections: Vec<Section<'_>>) -> Vec<Draft> {
-    sections.into_iter().filter_map(read_point).collect()
+/// Reads the points of a device, a template or a table; `table` is the number of the latter.
+pub(super) fn read_points(sections: Vec<Section<'_>>, table: Option<usize>) -> Vec<Draft> {
+    sections.into_iter().filter_map(|section| read_point(section, table)).collect()
 }
 
-fn read_point(section: Section<'_>) -> Option<Draft> {
+fn read_point(section: Section<'_>, table: Option<usize>) -> Option<Draft> {
     section.require("name", "such as \"voltage/l1\"");
     section.require("address", "such as \"holding:10\"");
     let name = section.parse("name", |text| {
@@ -176,6 +178,7 @@ fn read_point(section: Section<'_>) -> Option<Draft> {
             description: description.unwrap_or_default().into(),
         },
         rate,
+        place: Place { table, at: section.spot("name") },
     });
     section.finish();
     draft

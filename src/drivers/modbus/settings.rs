@@ -1,15 +1,16 @@
 //! `[[device]]` and `[[template]]`: which devices are polled, what of them, and how.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::places::Point;
 use super::plan::{Limits as ReadLimits, Plan};
 use super::points::{Draft, PointSettings, read_points};
-use super::table;
+use super::sources::{Place, Sources};
 use crate::base::host::Host;
-use crate::base::section::{ConfigError, Document, Section, Spot};
+use crate::base::section::{ConfigError, Section, Spot};
 use crate::engine::Transport;
 use crate::protocols::modbus::pdu::{MOST_READ_BITS, MOST_READ_REGISTERS};
 use crate::protocols::modbus::rtu;
@@ -137,7 +138,7 @@ pub fn read(
         fleet: Fleet::default(),
         declared,
         load,
-        wrong: Vec::new(),
+        sources: Sources::new(root.document()),
     };
     for section in root.tables("template") {
         reader.read_template(section);
@@ -145,7 +146,7 @@ pub fn read(
     for section in root.tables("device") {
         reader.read_device(section);
     }
-    (reader.fleet, reader.wrong)
+    (reader.fleet, reader.sources.into_errors())
 }
 
 struct Reader<'a> {
@@ -156,13 +157,13 @@ struct Reader<'a> {
     fleet: Fleet,
     declared: &'a mut Declared,
     load: &'a dyn Fn(&str) -> std::io::Result<String>,
-    wrong: Vec<ConfigError>,
+    sources: Sources<'a>,
 }
 
 impl Reader<'_> {
     fn read_template(&mut self, section: Section<'_>) {
         let name = section.required_text("name").map(str::to_owned);
-        let points = read_points(section.tables("tag"));
+        let points = read_points(section.tables("tag"), None);
         if let Some(name) = name {
             if self.templates.contains_key(&name) {
                 section.error("name", format!("there is a template '{name}' already"));
@@ -213,7 +214,7 @@ impl Reader<'_> {
             self.declared.add_owner(name, owner);
         }
         let line = self.line(&section, url);
-        let model = self.model(&section);
+        let model = self.model(&section, name.as_deref());
         if let (Some(name), Some(line), Some(model)) = (name, line, model) {
             for point in &model.points {
                 let declaration = point.declaration(owner);
@@ -290,7 +291,7 @@ impl Reader<'_> {
         Some(line)
     }
 
-    fn model(&mut self, section: &Section<'_>) -> Option<Arc<Model>> {
+    fn model(&mut self, section: &Section<'_>, device: Option<&str>) -> Option<Arc<Model>> {
         let rate = section.duration("rate").unwrap_or(Duration::from_secs(1));
         let registers = section.integer("max_registers", 1..=MOST_READ_REGISTERS.into());
         let bits = section.integer("max_bits", 1..=MOST_READ_BITS.into());
@@ -319,9 +320,9 @@ impl Reader<'_> {
         }
         let from_template = drafts.len();
         if let Some(file) = section.text("tags") {
-            drafts.extend(self.read_table(section, file));
+            self.read_table(section, file, &mut drafts);
         }
-        drafts.extend(read_points(section.tables("tag")));
+        drafts.extend(read_points(section.tables("tag"), None));
         let key = ModelKey {
             template: template.unwrap_or_default().to_owned(),
             rate,
@@ -333,7 +334,9 @@ impl Reader<'_> {
         if let Some(model) = self.models.get(&key).filter(|_| is_shared) {
             return Some(Arc::clone(model));
         }
-        let model = Arc::new(Model::new(section, drafts, rate, limits, write_single, bit_write));
+        let prefix = device.map(|device| format!("{device}/")).unwrap_or_default();
+        let context = (&self.sources, &*prefix);
+        let model = Arc::new(Model::new(context, drafts, rate, limits, write_single, bit_write));
         if is_shared {
             self.models.insert(key, Arc::clone(&model));
         }
@@ -341,33 +344,28 @@ impl Reader<'_> {
     }
 
     /// The points of a CSV file.
-    fn read_table(&mut self, section: &Section<'_>, file: &str) -> Vec<Draft> {
-        let text = match (self.load)(file) {
-            Ok(text) => text,
-            Err(error) => {
-                section.error("tags", format!("'{file}' cannot be read: {error}"));
-                return Vec::new();
+    fn read_table(&mut self, section: &Section<'_>, file: &str, drafts: &mut Vec<Draft>) {
+        if let Some(points) = self.sources.points(file) {
+            drafts.extend_from_slice(points);
+            return;
+        }
+        match (self.load)(file) {
+            Ok(text) => drafts.extend_from_slice(self.sources.add(file, &text)),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                section.error(
+                    "tags",
+                    format!("'{file}' is not in UTF-8, expected a file saved as \"CSV UTF-8\""),
+                );
             }
-        };
-        let toml = match table::as_toml(&text) {
-            Ok(toml) => toml,
-            Err(why) => {
-                section.error("tags", format!("{file}:{why}"));
-                return Vec::new();
-            }
-        };
-        let document = Document::parse(file, &toml);
-        let root = document.root();
-        let points = read_points(root.tables(table::ROWS));
-        root.finish();
-        self.wrong.extend(document.errors());
-        points
+            Err(error) => section.error("tags", format!("'{file}' cannot be read: {error}")),
+        }
     }
 }
 
 impl Model {
+    /// Mistakes name the tags behind the prefix, and stand at the points.
     fn new(
-        section: &Section<'_>,
+        (sources, prefix): (&Sources<'_>, &str),
         drafts: Vec<Draft>,
         rate: Duration,
         limits: ReadLimits,
@@ -377,7 +375,7 @@ impl Model {
         let mut rates = Vec::new();
         let mut planned = Vec::new();
         let mut points: Vec<PointSettings> = Vec::new();
-        let mut names = std::collections::HashSet::new();
+        let mut places: HashMap<Box<str>, Place> = HashMap::new();
         for draft in drafts {
             let rate = draft.rate.unwrap_or(rate);
             let group = rates.iter().position(|known| *known == rate).unwrap_or_else(|| {
@@ -387,8 +385,8 @@ impl Model {
             let mut point = draft.point;
             point.rate = rate;
             let (area, span) = (point.address.area(), point.span());
-            let wrong = if !names.insert(point.name.clone()) {
-                Some("is there twice".to_owned())
+            let wrong = if let Some(first) = places.get(&point.name) {
+                Some(format!("is there twice, first at {}", sources.show(*first)))
             } else if !limits.allow(area, span) {
                 Some(format!(
                     "is longer than a request may read at {}, or reaches beyond 65535",
@@ -401,8 +399,9 @@ impl Model {
             } else {
                 None
             };
+            places.entry(point.name.clone()).or_insert(draft.place);
             match wrong {
-                Some(why) => section.error("name", format!("the tag '{}' {why}", point.name)),
+                Some(why) => sources.error(draft.place, format!("the tag '{prefix}{}' {why}", point.name)),
                 None => {
                     planned.push(Point { group: group as u16, area, span });
                     points.push(point);

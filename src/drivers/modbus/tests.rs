@@ -6,6 +6,7 @@ mod learning;
 mod line;
 mod matching;
 mod settings;
+mod tables;
 mod truth;
 mod writes;
 

@@ -121,42 +121,6 @@ fn equal_devices_of_a_template_share_their_model() {
 }
 
 #[test]
-fn points_come_from_a_spreadsheet() {
-    let csv = "name;address;type;scale;access;verify;deadband;rate\n\
-               voltage;input:0;i32;0.1;;;1%;\n\
-               setpoint;4x011;u16;;rw;TRUE;0.5;200ms\n";
-    let text = device("template = 'em24'\ntags = 'points.csv'", &[("own", "coil:1", "")]);
-    let fleet = good(&(METER.replace("voltage", "power") + &text), &[("points.csv", csv)]);
-    let points = &fleet.lines[0].devices[0].model.points;
-    let names: Vec<&str> = points.iter().map(|point| &*point.name).collect();
-    assert_eq!(names, ["power", "voltage", "setpoint", "own"]);
-    assert!(points[2].is_writable && points[2].verify);
-    assert_eq!((points[2].rate, points[1].rate), (millis(200), seconds(1)));
-}
-
-#[test]
-fn mistakes_of_a_spreadsheet_name_its_line() {
-    let text = device("tags = 'points.csv'", &[]);
-    let check_csv = |csv: &str, expected: &[&str]| {
-        check(&text, &[("points.csv", csv)], expected);
-    };
-    check_csv(
-        "name,address,type\na,holding:1,u16\n\nb,holding:2,u17\nc,hold:3,u16\n",
-        &[
-            "points.csv:4:51: 'type': 'u17' is not a type, expected bool, ",
-            "points.csv:5:29: 'address': unknown area",
-        ],
-    );
-    check_csv(
-        "name,adress,type\na,holding:1,u16\n",
-        &["points.csv:2:1: 'address' is missing", "points.csv:2:17: unknown key 'adress'"],
-    );
-    check_csv("name,address,type\na,holding:1,u16,7\n", &["plant.toml:4:8: points.csv:2: more fields"]);
-    check_csv("name,address,scale\na,holding:1,zwei\n", &["points.csv:2"]);
-    check(&text, &[], &["plant.toml:4:8: 'points.csv' cannot be read: entity not found"]);
-}
-
-#[test]
 fn mistakes_are_all_told_each_with_its_place() {
     check(
         "[[template]]
@@ -245,22 +209,22 @@ fn what_only_shows_where_things_come_together() {
     check_device(
         "",
         &[("a", "coil:1", ""), ("a", "coil:2", "")],
-        &["plant.toml:2:8: the tag 'a' is there twice"],
+        &["plant.toml:10:8: the tag 'm/a' is there twice, first at plant.toml:6"],
     );
     check_device(
         "max_registers = 1",
         &[("a", "holding:1", "type = 'u32'")],
-        &["plant.toml:2:8: the tag 'a' is longer than a request may read"],
+        &["plant.toml:6:8: the tag 'm/a' is longer than a request may read"],
     );
     check_device(
         "",
         &[("a", "holding:65535", "type = 'u32'")],
-        &["plant.toml:2:8: the tag 'a' is longer than a request may read at holding:65535, or reaches"],
+        &["plant.toml:6:8: the tag 'm/a' is longer than a request may read at holding:65535, or reaches"],
     );
     check_device(
         "",
         &[("a", "holding:1.2", "access = 'rw'")],
-        &["plant.toml:2:8: the tag 'a' is a bit of a register: 'bit_write'"],
+        &["plant.toml:6:8: the tag 'm/a' is a bit of a register: 'bit_write'"],
     );
     check_device(
         "use_fc22 = false\nbit_write = 'fc22'",
