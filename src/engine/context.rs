@@ -1,11 +1,12 @@
 //! All that a session may ask of the server.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::Link;
 use super::orders::Outcome;
-use super::pending_writes::Ticket;
+use super::pending_writes::{Driven, Ticket};
 use super::session::{ConnKey, Endpoint, Session};
 use super::shard::Shard;
 use super::trace::{Direction, Origin, Traced};
@@ -168,7 +169,7 @@ impl Context<'_> {
         self.check_may_write()?;
         let admitted = self.shard.tags.admit_to(tag, value)?;
         match admitted.owner {
-            Some(owner) => self.shard.check_order(owner).map(|()| admitted),
+            Some(owner) => self.shard.check_order(owner, tag, value).map(|()| admitted),
             None => Ok(admitted),
         }
     }
@@ -420,9 +421,10 @@ impl Context<'_> {
         was_followed
     }
 
-    /// Drivers: orders for the tags of `owner` come to this connection from now on.
-    pub fn attach(&mut self, owner: OwnerId) {
-        self.shard.attach(owner, self.key);
+    /// Drivers: orders for the tags of `owner` come to this connection from now on. What is known of the
+    /// `device` is the same for as long as the server runs: the first time counts.
+    pub fn attach(&mut self, owner: OwnerId, device: Arc<dyn Driven>) {
+        self.shard.attach(owner, self.key, device);
         self.link.flags.drives = true;
     }
 

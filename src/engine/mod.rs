@@ -43,7 +43,7 @@ use crate::tags::{Limit, Refusal, Subscriptions, TagId};
 
 pub use connection::{DIAL_MS, HIGH_WATER_BYTES, LINGER_MS, LOW_WATER_BYTES};
 pub use context::{Context, Info, Written};
-pub use pending_writes::{Question, Ticket, WriteOrder};
+pub use pending_writes::{Driven, Question, Ticket, WriteOrder};
 pub use service::{Service, ServiceRow};
 pub use session::{
     Acceptor, Change, ConnKey, Consumed, End, Endpoint, Flow, Listening, Protocol, Ready, Session, Transport,

@@ -4,15 +4,16 @@
 //! An engine has at most [`MOST_ELSEWHERE`] letters of its own under way to each other shard, an answer that
 //! is still to come included. So no mailbox can overflow, and what is settled always finds room.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::pending_writes::{Asker, Carrier, Question, Ticket, Wanted, WriteOrder};
+use super::pending_writes::{Asker, Carrier, Driven, Question, Ticket, Wanted, WriteOrder};
 use super::session::ConnKey;
 use super::shard::{Errand, Shard};
 use super::shared::Letter;
 #[cfg(test)]
 use crate::base::mutants::{self, Mutant};
-use crate::tags::value::Value;
+use crate::tags::value::{Input, Value};
 use crate::tags::{Limit, OwnerId, Refusal, TagId};
 
 /// Orders and questions that one shard may have pending at another.
@@ -41,10 +42,12 @@ impl Outcome {
 }
 
 impl Shard {
-    /// Whether an order for a device would be admitted: it is driven, on whatever shard.
-    pub(super) fn check_order(&self, owner: OwnerId) -> Result<(), Refusal> {
+    /// Whether an order for a device would be admitted: it is driven, on whatever shard, and its driver could
+    /// send the value.
+    pub(super) fn check_order(&self, owner: OwnerId, tag: TagId, value: &Input<'_>) -> Result<(), Refusal> {
         let carrier = self.carrier(owner).ok_or(Refusal::Offline)?;
-        self.check_room(carrier)
+        self.check_room(carrier)?;
+        self.shared.check(owner, tag, value)
     }
 
     fn check_room(&self, carrier: Carrier) -> Result<(), Refusal> {
@@ -68,13 +71,13 @@ impl Shard {
     }
 
     /// Orders for the tags of `owner` go to that connection from now on.
-    pub(super) fn attach(&mut self, owner: OwnerId, driver: ConnKey) {
+    pub(super) fn attach(&mut self, owner: OwnerId, driver: ConnKey, device: Arc<dyn Driven>) {
         let index = usize::from(owner.0);
         if self.drivers.len() <= index {
             self.drivers.resize(index + 1, None);
         }
         self.drivers[index] = Some(driver);
-        self.shared.attach(owner, self.number);
+        self.shared.attach(owner, self.number, device);
     }
 
     /// A driver is gone. Another may have taken its place; the orders that it has go with it all the same.

@@ -8,7 +8,7 @@ use slab::Slab;
 use super::session::ConnKey;
 #[cfg(test)]
 use crate::base::mutants::{self, Mutant};
-use crate::tags::value::Value;
+use crate::tags::value::{Input, Value};
 use crate::tags::{Limit, OwnerId, Refusal, TagId};
 
 /// Names a pending write or question; never used twice.
@@ -40,6 +40,13 @@ pub struct Question {
     pub bytes: Box<[u8]>,
     /// An answer that the device gave to the same request will do if it is younger.
     pub max_age: Duration,
+}
+
+/// What a driver knows of a device without asking it, whichever shard wants to know.
+pub trait Driven: Send + Sync {
+    /// Whether the device could be sent `value`, which the tag admits; if not, what an order would be refused
+    /// with.
+    fn check(&self, tag: TagId, value: &Input<'_>) -> Result<(), Refusal>;
 }
 
 /// What is pending.

@@ -2,10 +2,10 @@
 //! device, the flight recorder, and the letters that one engine leaves for another.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use super::pending_writes::{Question, Ticket};
+use super::pending_writes::{Driven, Question, Ticket};
 use super::session::ConnKey;
 use super::shard::Settings;
 use super::trace::Recorder;
@@ -14,7 +14,7 @@ use crate::base::bell::Bell;
 use crate::base::mutants::{self, Mutant};
 use crate::base::time::Tick;
 use crate::metrics::{Counter, Metrics};
-use crate::tags::value::Value;
+use crate::tags::value::{Input, Value};
 use crate::tags::{OwnerId, Refusal, TagId, Tags};
 
 /// What all engines of a server share.
@@ -22,8 +22,8 @@ pub struct Shared {
     pub(super) settings: Arc<Settings>,
     pub(super) tags: Arc<Tags>,
     shards: Box<[PerShard]>,
-    /// The shard of each polled device's driver, or [`NOWHERE`].
-    drivers: Box<[AtomicU16]>,
+    /// Of each polled device.
+    drivers: Box<[Driver]>,
     recorder: Mutex<Recorder>,
     /// Those with frames to be told, as the recorder says.
     frames_due: Arc<[AtomicBool]>,
@@ -34,6 +34,14 @@ pub struct Shared {
     accepted_of_listener: Box<[AtomicU32]>,
     /// Connections that hear why they are not served.
     turned_away: AtomicU32,
+}
+
+/// Who drives a polled device.
+struct Driver {
+    /// The shard, or [`NOWHERE`].
+    shard: AtomicU16,
+    /// What is known of the device; there once it was driven.
+    device: OnceLock<Arc<dyn Driven>>,
 }
 
 /// No shard drives the device.
@@ -79,7 +87,7 @@ impl Shared {
         let frames_due: Arc<[AtomicBool]> = (0..shards).map(|_| AtomicBool::default()).collect();
         Arc::new(Shared {
             shards: (0..shards).map(|_| PerShard::new()).collect(),
-            drivers: (0..tags.owners()).map(|_| AtomicU16::new(NOWHERE)).collect(),
+            drivers: (0..tags.owners()).map(|_| Driver::default()).collect(),
             recorder: Mutex::new(Recorder::new(settings.trace_memory, Arc::clone(&frames_due))),
             frames_due,
             refreshed_us: AtomicU64::new(0),
@@ -183,17 +191,25 @@ impl Shared {
 
     /// The shard in which the device is driven.
     pub(super) fn driver(&self, owner: OwnerId) -> Option<usize> {
-        let number = self.drivers.get(usize::from(owner.0))?.load(Ordering::Acquire);
+        let number = self.drivers.get(usize::from(owner.0))?.shard.load(Ordering::Acquire);
         (number != NOWHERE).then_some(usize::from(number))
     }
 
-    pub(super) fn attach(&self, owner: OwnerId, number: usize) {
-        self.drivers[usize::from(owner.0)].store(number as u16, Ordering::Release);
+    /// Whether the device, which is or was driven, could be sent a value.
+    pub(super) fn check(&self, owner: OwnerId, tag: TagId, value: &Input<'_>) -> Result<(), Refusal> {
+        let device = self.drivers[usize::from(owner.0)].device.get();
+        device.ok_or(Refusal::Offline)?.check(tag, value)
+    }
+
+    pub(super) fn attach(&self, owner: OwnerId, number: usize, device: Arc<dyn Driven>) {
+        let driver = &self.drivers[usize::from(owner.0)];
+        driver.device.get_or_init(|| device);
+        driver.shard.store(number as u16, Ordering::Release);
     }
 
     /// The device is driven no more, unless another shard does so by now.
     pub(super) fn detach(&self, owner: OwnerId, number: usize) {
-        let driver = &self.drivers[usize::from(owner.0)];
+        let driver = &self.drivers[usize::from(owner.0)].shard;
         let _ = driver.compare_exchange(number as u16, NOWHERE, Ordering::AcqRel, Ordering::Relaxed);
     }
 
@@ -268,6 +284,12 @@ impl Shared {
         let mut mailbox = self.shards[number].lock();
         mailbox.closed = true;
         std::mem::take(&mut mailbox.letters)
+    }
+}
+
+impl Default for Driver {
+    fn default() -> Self {
+        Driver { shard: AtomicU16::new(NOWHERE), device: OnceLock::new() }
     }
 }
 

@@ -16,7 +16,7 @@ mod writes;
 
 use std::time::Duration;
 
-use super::rig::{RIG_EPOCH_MS, RIG_UDP_PEERS, Rig, RigSettings};
+use super::rig::{RIG_EPOCH_MS, RIG_UDP_PEERS, Rig, RigSettings, Undemanding};
 use super::*;
 
 fn seconds(count: u64) -> Duration {

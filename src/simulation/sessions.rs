@@ -10,6 +10,7 @@ use super::client::{Asked, Client};
 use super::record::Book;
 use crate::base::random::Random;
 use crate::base::time::{Tick, Timestamp};
+use crate::engine::rig::Undemanding;
 use crate::engine::{Consumed, Context, End, Endpoint, Flow, Session, Ticket, WriteOrder};
 use crate::tags::value::{Input, Quality, Value};
 use crate::tags::{OwnerId, Refusal, TagId};
@@ -88,7 +89,7 @@ impl Session for Driver {
             record.meet("a driver's connection");
             record.plc_at = Some(record.turn_of);
         }
-        cx.attach(OwnerId(0));
+        cx.attach(OwnerId(0), Arc::new(Undemanding));
         Flow::Continue
     }
 

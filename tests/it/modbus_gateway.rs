@@ -110,6 +110,12 @@ fn polling(addr: SocketAddr, timeout: &str) -> Server {
         type = 'u16'
         access = 'rw'
         max = 1000
+        [[device.tag]]
+        name = 'length'
+        address = 'holding:6'
+        type = 'u16'
+        scale = 0.1
+        access = 'rw'
         [[modbus.map]]
         unit = 1
         address = 'holding:0'
@@ -130,6 +136,11 @@ fn polling(addr: SocketAddr, timeout: &str) -> Server {
         address = 'holding:3'
         tag = 'press/speed'
         type = 'u16'
+        [[modbus.map]]
+        unit = 1
+        address = 'holding:4'
+        tag = 'press/length'
+        type = 'f32'
         "
     ))
 }
@@ -186,6 +197,23 @@ fn every_write_goes_to_the_device() {
     master.check(1, "06 0000 03E9", "86 03");
     master.check(1, "06 0000 0005", "06 0000 0005");
     assert_eq!(device.next_write(), hex("06 0005 0005"));
+}
+
+/// 6553.5 fits the device's register, 6553.6 does not: it is said before the other tags are written.
+#[test]
+fn what_does_not_fit_the_devices_registers_is_refused_as_a_whole() {
+    let device = Device::start();
+    let server = polling(device.addr, "10m");
+    let mut master = master(&server);
+    master.check(1, "06 0002 1234", "06 0002 1234");
+    master.check(1, "10 0002 0004 08 5678 0007 45CC CCCD", "90 03");
+    master.check(1, "03 0002 0001", "03 02 1234");
+    master.check(1, "10 0003 0003 06 0008 45CC CC00", "10 0003 0003");
+    // The refused ones were sent nothing.
+    assert_eq!(device.next_write(), hex("06 0005 0008"));
+    assert_eq!(device.next_write(), hex("06 0006 FFFF"));
+    let mut client = Client::connect(server.addr(1));
+    assert!(client.ask_one("SET press/length 6553.6").starts_with("ERR out-of-range "));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::places::Block;
 use super::points::PointSettings;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
-use super::writing::{Order, Writing, value_written};
+use super::writing::{Order, Outlook, Writing, value_written};
 use super::written::Written;
 use crate::base::time::Tick;
 use crate::drivers::breaker::{Breaker, Permit};
@@ -33,8 +33,8 @@ pub(super) struct Device {
     pub(super) round_trip: RoundTrip,
     /// What it takes of its line.
     pub(super) dead_share: DeadShare,
-    /// Its points' tags are consecutive.
-    first_tag: TagId,
+    /// What its orders are refused for, and which tags they are of.
+    pub(super) outlook: Arc<Outlook>,
     quarantine: Quarantine,
     schedule: Schedule,
     /// Requests of the scans that run, which are not sent yet.
@@ -91,12 +91,12 @@ impl Device {
     ) -> Device {
         let model = &settings.model;
         Device {
-            figures,
             // As many as a poll of one request uses up, twice: one lost packet is no death.
             breaker: Breaker::new(2 * (u32::from(settings.retries) + 1)),
             round_trip: RoundTrip::new(settings.timeout),
             dead_share,
-            first_tag,
+            outlook: Arc::new(Outlook { model: Arc::clone(model), figures: Arc::clone(&figures), first_tag }),
+            figures,
             quarantine: Quarantine::new(Arc::clone(&model.plan)),
             schedule: Schedule::new(settings.owner.0.into(), &model.rates, now),
             reads: VecDeque::new(),
@@ -184,14 +184,8 @@ impl Device {
         }
     }
 
-    /// The point that a tag shows, if it is one of this device's.
-    pub(super) fn point_of(&self, tag: TagId) -> Option<usize> {
-        let point = tag.0.checked_sub(self.first_tag.0)? as usize;
-        (point < self.settings.model.points.len()).then_some(point)
-    }
-
     fn tag_of(&self, point: usize) -> TagId {
-        TagId(self.first_tag.0 + point as u32)
+        TagId(self.outlook.first_tag.0 + point as u32)
     }
 
     /// The next write, if there is one that may be sent.

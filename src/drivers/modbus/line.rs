@@ -163,7 +163,8 @@ impl Line {
     /// Somebody wants a tag written.
     pub(super) fn on_order(&mut self, cx: &mut Context<'_>, order: WriteOrder) {
         let now = cx.now().tick;
-        let found = self.devices.iter_mut().find_map(|device| Some((device.point_of(order.tag)?, device)));
+        let found =
+            self.devices.iter_mut().find_map(|device| Some((device.outlook.point_of(order.tag)?, device)));
         match found {
             Some((point, device)) => device.on_order(cx, Order::new(order, point, now)),
             None => cx.settle(order.ticket, Err(Refusal::Offline)),

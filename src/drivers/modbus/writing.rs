@@ -1,14 +1,17 @@
 //! An order on its way to a device: one request, or two or three where a bit is written by hand or what was
 //! written is read back.
 
+use std::sync::Arc;
+
+use super::figures::{DeviceFigures, State};
 use super::points::PointSettings;
-use super::settings::{BitWrite, DeviceSettings};
+use super::settings::{BitWrite, DeviceSettings, Model};
 use crate::base::time::Tick;
-use crate::engine::{Ticket, WriteOrder};
+use crate::engine::{Driven, Ticket, WriteOrder};
 use crate::protocols::modbus::convert::Unwritable;
 use crate::protocols::modbus::{Area, Bits, Mask, Pdu, Registers, Request, Response, Span};
-use crate::tags::Refusal;
 use crate::tags::value::{Input, Kind, Value};
+use crate::tags::{Refusal, TagId};
 
 /// Somebody wants a point written.
 #[derive(Clone, Debug)]
@@ -136,6 +139,30 @@ impl Writing {
             Some(_) => point.value(Registers::new(&self.bytes).expect("whole registers")).ok(),
             None => Some(Input::Bool(self.bytes.last() == Some(&1))),
         }
+    }
+}
+
+/// What can be said of orders for a device before they are given, on whatever shard.
+pub(super) struct Outlook {
+    pub(super) model: Arc<Model>,
+    pub(super) figures: Arc<DeviceFigures>,
+    /// Its points' tags are consecutive.
+    pub(super) first_tag: TagId,
+}
+
+impl Outlook {
+    /// The point that a tag shows, if it is one of this device's.
+    pub(super) fn point_of(&self, tag: TagId) -> Option<usize> {
+        let point = tag.0.checked_sub(self.first_tag.0)? as usize;
+        (point < self.model.points.len()).then_some(point)
+    }
+}
+
+impl Driven for Outlook {
+    fn check(&self, tag: TagId, value: &Input<'_>) -> Result<(), Refusal> {
+        let is_asked = self.figures.is_enabled() && self.figures.state() != State::Silent;
+        let point = self.point_of(tag).filter(|_| is_asked).ok_or(Refusal::Offline)?;
+        bytes_of(&self.model.points[point], value).map(drop)
     }
 }
 

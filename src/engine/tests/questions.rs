@@ -47,7 +47,7 @@ struct Driver {
 
 impl Session for Driver {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
-        cx.attach(OwnerId(0));
+        cx.attach(OwnerId(0), Arc::new(Undemanding));
         Flow::Continue
     }
 
@@ -79,7 +79,7 @@ struct Mute;
 
 impl Session for Mute {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
-        cx.attach(OwnerId(0));
+        cx.attach(OwnerId(0), Arc::new(Undemanding));
         Flow::Continue
     }
 

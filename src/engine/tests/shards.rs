@@ -40,7 +40,7 @@ struct Device;
 
 impl Session for Device {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
-        cx.attach(OwnerId(0));
+        cx.attach(OwnerId(0), Arc::new(Undemanding));
         Flow::Continue
     }
 

@@ -24,7 +24,7 @@ impl Driver {
 
 impl Session for Driver {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
-        cx.attach(OwnerId(0));
+        cx.attach(OwnerId(0), Arc::new(Undemanding));
         Flow::Continue
     }
 
@@ -264,7 +264,7 @@ struct Dialler;
 /// What the device said, in a tag; and how the last connection ended.
 impl Session for Dialler {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
-        cx.attach(OwnerId(0));
+        cx.attach(OwnerId(0), Arc::new(Undemanding));
         cx.put(b"hello device");
         Flow::Continue
     }

@@ -1,5 +1,6 @@
 //! What becomes of a line when its connection is made, is lost, or cannot be made, and who is told why.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::device::Ask;
@@ -21,7 +22,7 @@ impl Line {
             cx.record_as(name_of(device));
         }
         for device in &mut self.devices {
-            cx.attach(device.settings.owner);
+            cx.attach(device.settings.owner, Arc::clone(&device.outlook) as _);
             device.on_connected(now);
             device.figures.set_fault(cx.tags(), None, cx.now().wall);
             if self.was_connected {

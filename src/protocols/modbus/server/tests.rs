@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::rig::{Rig, RigSettings};
-use crate::engine::{Acceptor, ConnKey, Consumed, Context, Flow, Session, WriteOrder};
-use crate::tags::value::{Kind, Limits, Number, Quality, Value};
-use crate::tags::{Declaration, Declared, DeclaredTag, OwnerId, Refusal};
+use crate::engine::{Acceptor, ConnKey, Consumed, Context, Driven, Flow, Session, WriteOrder};
+use crate::tags::value::{Input, Kind, Limits, Number, Quality, Value};
+use crate::tags::{Declaration, Declared, DeclaredTag, OwnerId, Refusal, TagId};
 
 /// `+` confirms the oldest order and reports its value; `-` refuses it with exception 6; `?` does not answer.
 #[derive(Default)]
@@ -18,7 +19,7 @@ struct Device {
 
 impl Session for Device {
     fn on_open(&mut self, cx: &mut Context<'_>) -> Flow {
-        cx.attach(OwnerId(0));
+        cx.attach(OwnerId(0), Arc::new(Registers));
         Flow::Continue
     }
 
@@ -42,6 +43,15 @@ impl Session for Device {
         cx.put(format!("{}\n", order.value).as_bytes());
         self.orders.push_back(order);
         Flow::Continue
+    }
+}
+
+/// Those of the device hold numbers up to 900, fewer than its tags admit.
+struct Registers;
+
+impl Driven for Registers {
+    fn check(&self, _: TagId, value: &Input<'_>) -> Result<(), Refusal> {
+        if matches!(value, Input::Int(901..)) { Err(Refusal::OutOfRange) } else { Ok(()) }
     }
 }
 
@@ -79,6 +89,10 @@ const MAP: &str = r#"
 "#;
 
 fn rig_with(scheme: &'static str, shared: &'static str) -> Rig {
+    shards_with(1, scheme, shared).pop().expect("one was wanted")
+}
+
+fn shards_with(count: usize, scheme: &'static str, shared: &'static str) -> Vec<Rig> {
     let owned = |name: &str, kind| {
         let limits = Limits::new(Some(Number::Int(0)), Some(Number::Int(1_000))).unwrap();
         let declaration = Declaration { kind, limits, owner: Some(OwnerId(0)), ..Declaration::default() };
@@ -88,7 +102,8 @@ fn rig_with(scheme: &'static str, shared: &'static str) -> Rig {
     declared.add(owned("d/speed", Kind::Int));
     declared.add(owned("d/torque", Kind::Int));
     declared.add(owned("d/run", Kind::Bool));
-    Rig::with(
+    Rig::shards(
+        count,
         scheme,
         RigSettings {
             owners: vec!["d".into()],
@@ -191,6 +206,27 @@ fn several_devices_tags_are_one_answer_and_the_first_refusal_wins() {
     assert_eq!(orders(&mut rig, device), "");
     assert_eq!(ask(&mut rig, master, b"\x03\0\x02\0\x01"), [b"\x03\x02\0\x1e"]);
     rig.wind_up();
+}
+
+/// Also where the device belongs to another shard.
+#[test]
+fn what_a_device_could_not_be_sent_is_refused_before_anything_is_written() {
+    for count in [1, 2] {
+        let mut shards = shards_with(count, "modbus", MAP);
+        let mut of_master = shards.pop().expect("there is a shard");
+        let mut of_device = shards.pop();
+        let device = of_device.as_mut().unwrap_or(&mut of_master).connect_to(1);
+        of_device.iter_mut().for_each(Rig::settle);
+        let master = of_master.connect();
+        ask(&mut of_master, master, b"\x06\0\x02\0\x1e");
+        // To two tags of the device and one of nobody's; the second does not fit.
+        let write = b"\x10\0\0\0\x03\x06\0\x0a\x03\x85\0\x1f";
+        assert_eq!(ask(&mut of_master, master, write), [b"\x90\x03"], "{count} shards");
+        of_device.iter_mut().for_each(Rig::settle);
+        assert_eq!(orders(of_device.as_mut().unwrap_or(&mut of_master), device), "", "{count} shards");
+        assert_eq!(ask(&mut of_master, master, b"\x03\0\x02\0\x01"), [b"\x03\x02\0\x1e"]);
+        of_master.wind_up();
+    }
 }
 
 #[test]
