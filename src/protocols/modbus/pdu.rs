@@ -4,8 +4,6 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::address::Area;
-
 /// The longest PDU (§4.1): a serial ADU of 256 bytes less its address and its CRC.
 pub const MOST_PDU_BYTES: usize = 253;
 /// Coils or discretes that one request reads (§6.1, §6.2).
@@ -435,17 +433,4 @@ pub(super) fn span_of(bytes: &[u8], most: u16) -> Option<Span> {
     let &[a, b, c, d] = bytes else { return None };
     let span = Span { start: u16::from_be_bytes([a, b]), quantity: u16::from_be_bytes([c, d]) };
     (1..=most).contains(&span.quantity).then_some(span)
-}
-
-/// The areas that functions speak of.
-impl Area {
-    /// The function that reads the area.
-    pub fn read_function(self) -> Function {
-        match self {
-            Area::Coil => Function::ReadCoils,
-            Area::Discrete => Function::ReadDiscretes,
-            Area::Input => Function::ReadInputs,
-            Area::Holding => Function::ReadHoldings,
-        }
-    }
 }
