@@ -191,15 +191,16 @@ impl Context<'_> {
         if (owner.is_some() || cell.is_some()) && !is_value_only {
             return Err(Refusal::ValueOnly);
         }
-        if owner.is_some() || self.shard.figure(tag).is_some() {
-            // What goes to the table is looked at there.
-            self.check_speaks()?;
+        let figure = self.shard.figure(tag);
+        // What goes to the table is looked at there.
+        if (owner.is_some() || figure.is_some()) && !self.speaks() {
+            return Err(self.is_taken_over());
         }
         if let Some(owner) = owner {
             let order = self.shard.order(self.key, owner, tag, value.into_value());
             return order.map(Written::Pending);
         }
-        if let Some((figures, number)) = self.shard.figure(tag) {
+        if let Some((figures, number)) = figure {
             return figures.write(number, &value).map(|()| Written::Done);
         }
         let quality = quality.unwrap_or(Quality::Good);
@@ -224,12 +225,9 @@ impl Context<'_> {
     }
 
     /// Whether the connection still speaks for its device, if it is one's.
-    fn check_speaks(&mut self) -> Result<(), Refusal> {
+    fn speaks(&self) -> bool {
         let speaker = self.link.source.map(|source| self.shard.speaker(self.key, source));
-        match speaker {
-            Some(speaker) if !self.shard.tags.is_speaker(speaker) => Err(self.is_taken_over()),
-            _ => Ok(()),
-        }
+        speaker.is_none_or(|speaker| self.shard.tags.is_speaker(speaker))
     }
 
     /// It was told so by a letter that is still under way.
