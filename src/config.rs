@@ -40,6 +40,8 @@ pub struct Config {
     pub fleet: Fleet,
     /// `[[tag]]`, and tags of devices, and those that services show
     pub tags: Declared,
+    /// What is likely to be meant otherwise, for whoever runs it to read.
+    pub warnings: Vec<ConfigError>,
 }
 
 /// The `[server]` section.
@@ -166,7 +168,10 @@ impl Config {
         }
         let mut errors = document.errors();
         errors.extend(of_other_files.into_iter().chain(of_command_line));
-        if errors.is_empty() { Ok(Config { server, listeners, services, fleet, tags }) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(Config { server, listeners, services, fleet, tags, warnings: document.warnings() })
     }
 }
 

@@ -90,6 +90,12 @@ impl<'d> Section<'d> {
         self.document.error_at(self.spot(key), message);
     }
 
+    /// Adds a warning at the key's value, or at the section if the key is absent: it may run so, and is
+    /// likely to be meant otherwise.
+    pub fn warn(&self, key: &str, message: impl Into<String>) {
+        self.document.warn_at(self.spot(key), message);
+    }
+
     /// Whether the key is set, rightly or wrongly.
     pub fn has(&self, key: &'static str) -> bool {
         self.learn(key);

@@ -56,6 +56,9 @@ impl Check {
 
 fn print(file: &str, config: &Config) {
     let server = &config.server;
+    for warning in &config.warnings {
+        say(format_args!("warning: {warning}"));
+    }
     say(format_args!("{file} is fine. It would run:"));
     say(format_args!(
         "server '{}': at most {} connections (fewer where the descriptor limit is lower), {} tags, \

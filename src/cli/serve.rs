@@ -45,6 +45,9 @@ impl Serve {
             config.server.shards = shards;
         }
         crate::base::log::init(self.log);
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
         let exit = match Server::bind(config) {
             Ok(server) => {
                 announce(server.bound());

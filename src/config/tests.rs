@@ -19,7 +19,7 @@ fn check(text: &str, expected: &[&str]) {
 
 #[test]
 fn an_empty_file_is_all_defaults() {
-    let Config { server, listeners, services, fleet: _, tags } = good("");
+    let Config { server, listeners, services, fleet: _, tags, warnings: _ } = good("");
     let default = ServerConfig::default();
     assert_eq!(format!("{server:?}"), format!("{default:?}"));
     assert_eq!((&*server.name, server.max_connections, server.buffer_memory), ("lumina", 65_536, 16 << 20));
@@ -35,7 +35,7 @@ fn an_empty_file_is_all_defaults() {
 
 #[test]
 fn every_key() {
-    let Config { server, listeners, services: _, fleet: _, tags } = good(
+    let Config { server, listeners, services: _, fleet: _, tags, warnings: _ } = good(
         "[server]
         name = 'hall 2'
         max_connections = 10

@@ -1,6 +1,6 @@
 //! Modbus: mistakes in the configuration, each told at its place and all at once.
 
-use crate::server::{Folder, run};
+use crate::server::{Folder, Server, run, until};
 
 /// Mistakes: line, column, a word of what is said.
 type Mistakes<'a> = &'a [(usize, usize, &'a str)];
@@ -449,4 +449,32 @@ watchdog = '1s'
             (42, 12, "'safe'"),
         ],
     );
+}
+
+/// Nobody sees in a register that its value is old, so `last` has to be asked for twice. Who did not is told.
+#[test]
+fn what_shows_nothing_else_is_warned_of() {
+    let map = |address: u16, keys: &str| {
+        format!("[[modbus.map]]\nunit = 1\naddress = 'holding:{address}'\ntag = 'a'\ntype = 'u16'\n{keys}\n")
+    };
+    let listen = "[[listen]]\nurl = 'modbus://127.0.0.1:0'\n";
+    let text = [
+        listen.to_owned(),
+        map(0, "on_bad = 'last'"),
+        map(1, "on_bad = 'last'\nserve_uncertain = true"),
+        map(2, "serve_uncertain = true"),
+    ];
+    let dir = Folder::new();
+    dir.write("odd.toml", &text.concat());
+    let outcome = run(&dir, &["check", "--config", "odd.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let told: Vec<&str> = outcome.stdout.lines().filter_map(|line| line.strip_prefix("warning: ")).collect();
+    let [last, uncertain] = told[..] else { panic!("{}", outcome.stdout) };
+    assert!(last.starts_with("odd.toml:8:10: ") && last.contains("'serve_uncertain = true'"), "{last}");
+    assert!(
+        uncertain.starts_with("odd.toml:21:19: ") && uncertain.contains("'serve_uncertain'"),
+        "{uncertain}"
+    );
+    let server = Server::with(&text.concat());
+    until("it is logged", || server.stderr().contains("'serve_uncertain = true'"));
 }

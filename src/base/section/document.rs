@@ -6,7 +6,8 @@ use std::fmt;
 use super::tree::{Entry, Node, Tree, Value};
 use super::{Scalar, Section};
 
-/// One mistake in a configuration file, shown as `file:line:column: what is wrong, what is expected`.
+/// One mistake in a configuration file, or what is likely to be one, shown as `file:line:column: what is
+/// wrong, what is expected`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file's name, as it was given.
@@ -46,6 +47,7 @@ pub struct Document {
     root: Value,
     pub(super) torn: bool,
     found: RefCell<Vec<(Spot, String)>>,
+    warnings: RefCell<Vec<(Spot, String)>>,
 }
 
 impl Document {
@@ -54,7 +56,7 @@ impl Document {
     pub fn parse(file_name: &str, text: &str) -> Document {
         let Tree { root, found, torn } = Tree::read(text);
         let (file, text) = (file_name.to_owned(), text.to_owned());
-        Document { file, text, root, torn, found: RefCell::new(found) }
+        Document { file, text, root, torn, found: RefCell::new(found), warnings: RefCell::default() }
     }
 
     /// A file that is not TOML but rows of cells, which whoever reads it adds; [`Document::rows`] are then
@@ -62,7 +64,7 @@ impl Document {
     pub fn of_rows(file_name: &str, text: &str) -> Document {
         let root = Value { at: Spot(0), node: Node::Array(Vec::new()) };
         let (file, text) = (file_name.to_owned(), text.to_owned());
-        Document { file, text, root, torn: false, found: RefCell::default() }
+        Document { file, text, root, torn: false, found: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// Adds a row without cells.
@@ -94,7 +96,15 @@ impl Document {
 
     /// Every mistake so far, in the order of the file.
     pub fn errors(&self) -> Vec<ConfigError> {
-        let mut found = self.found.borrow().clone();
+        self.placed(self.found.borrow().clone())
+    }
+
+    /// What may run and is likely to be meant otherwise, in the order of the file.
+    pub fn warnings(&self) -> Vec<ConfigError> {
+        self.placed(self.warnings.borrow().clone())
+    }
+
+    fn placed(&self, mut found: Vec<(Spot, String)>) -> Vec<ConfigError> {
         found.sort_by_key(|(spot, _)| *spot);
         // One walk for all of them: a file of 100,000 tags may well be wrong 100,000 times.
         let (mut line, mut line_start, mut seen) = (1, 0, 0);
@@ -118,6 +128,11 @@ impl Document {
     /// For messages that are reported elsewhere: `file:line`.
     pub fn place(&self, spot: Spot) -> String {
         format!("{}:{}", self.file, self.line(spot))
+    }
+
+    /// Adds something that is likely to be meant otherwise.
+    pub fn warn_at(&self, spot: Spot, message: impl Into<String>) {
+        self.warnings.borrow_mut().push((spot, message.into()));
     }
 
     /// The line of `spot`, from 1: for messages such as `already declared in line 12`.

@@ -357,11 +357,20 @@ fn declare(tag: &str, kind: Kind, declared: &mut Declared) {
 /// `"exception"`, `"last"`, or what the registers show instead, as a number without scale and offset.
 fn on_bad(section: &Section<'_>, shows: Shows) -> OnBad {
     let serve_uncertain = section.bool("serve_uncertain").unwrap_or(false);
-    let instead = match section.scalar("on_bad") {
+    let on_bad = section.scalar("on_bad");
+    if serve_uncertain && on_bad != Some(Scalar::Text("last")) {
+        section.warn("serve_uncertain", "'serve_uncertain' changes nothing without on_bad = \"last\"");
+    }
+    let instead = match on_bad {
         None | Some(Scalar::Text("exception")) => return OnBad::Exception,
         Some(Scalar::Text("last")) if serve_uncertain => return OnBad::Last,
         // Nothing says that the value shown is old: only who asks for it in so many words gets it.
-        Some(Scalar::Text("last")) => return OnBad::Exception,
+        Some(Scalar::Text("last")) => {
+            let why = "'on_bad' is \"last\" and masters get an exception all the same: \
+                       'serve_uncertain = true' lets them see values that may be old";
+            section.warn("on_bad", why);
+            return OnBad::Exception;
+        }
         Some(Scalar::Text(_)) => None,
         Some(Scalar::Bool(bit)) => Some(Input::Bool(bit)),
         Some(Scalar::Integer(number)) => Some(Input::Int(number)),
