@@ -13,7 +13,7 @@ use super::{Exit, say, say_error};
 /// How long a server may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The columns besides the name: the last level of the tag, and how it is headed.
-const COLUMNS: [(&str, &str); 12] = [
+const COLUMNS: [(&str, &str); 13] = [
     ("state", "state"),
     ("oldest_ms", "oldest ms"),
     ("rtt_ms", "rtt ms"),
@@ -21,6 +21,7 @@ const COLUMNS: [(&str, &str); 12] = [
     ("requests", "requests"),
     ("timeouts", "timeouts"),
     ("exceptions", "exceptions"),
+    ("altered", "altered"),
     ("reconnects", "reconnects"),
     ("late", "late"),
     ("mismatched", "mismatched"),

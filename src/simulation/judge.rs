@@ -56,7 +56,7 @@ impl Judge {
         }
         let request = Request::decode(&question.pdu).expect("what is not wrong is a request");
         match Response::decode(&request, reply) {
-            Err(ReplyError::Mismatch(_)) => self.complain(Some(question), reply),
+            Err(ReplyError::Altered(_) | ReplyError::Mismatch(_)) => self.complain(Some(question), reply),
             Err(ReplyError::Exception(exception)) if question.by_device => {
                 let code = exception.code();
                 record.meet(format!("a write by Modbus refused with exception {code}"));

@@ -69,7 +69,7 @@ impl Driver {
         } else {
             // Some devices say why, as Modbus has numbers for it.
             let code = (order % 2 == 0).then_some(BUSY);
-            Err(Refusal::Device { reason: "the device says no", code })
+            Err(Refusal::Device { reason: "the device says no".into(), code })
         };
         let at = self.waiting.iter().position(|waiting| waiting.number == order);
         if let Some(waiting) = at.and_then(|at| self.waiting.remove(at)) {

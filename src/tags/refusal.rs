@@ -1,6 +1,7 @@
 //! Why a request was refused though it was well-formed: a policy, a limit, or the state of the tag or its
 //! device.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::value::Kind;
@@ -28,7 +29,7 @@ pub enum Refusal {
     /// The device refused.
     Device {
         /// Its own reason, for people.
-        reason: &'static str,
+        reason: Cow<'static, str>,
         /// Its code, where its protocol has one; passed on unchanged to who speaks the same.
         code: Option<u8>,
     },

@@ -126,7 +126,7 @@ impl From<ReplyError> for Fault {
     fn from(error: ReplyError) -> Fault {
         match error {
             ReplyError::Exception(exception) => Fault::Refused(exception.to_string()),
-            ReplyError::Mismatch(mismatch) => Fault::Wrong(mismatch.to_string()),
+            ReplyError::Altered(_) | ReplyError::Mismatch(_) => Fault::Wrong(error.to_string()),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::places::Block;
 use super::points::PointSettings;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
-use super::writing::{Order, Outlook, Writing, value_written};
+use super::writing::{Order, Outlook, Writing, value_written, written};
 use super::written::Written;
 use crate::base::time::Tick;
 use crate::drivers::breaker::{Breaker, Permit};
@@ -152,20 +152,24 @@ impl Device {
         }
     }
 
-    /// The device answered what a master asked at `sent`; `is_done` if that is no exception.
+    /// The device answered what a master asked at `sent`; `None` if that is an exception.
     pub(super) fn on_asked(
         &mut self,
         cx: &mut Context<'_>,
         asked: Asked,
         answer: &[u8],
         sent: Tick,
-        is_done: bool,
+        response: Option<Response<'_>>,
     ) {
         let now = cx.now().tick;
-        match is_done {
-            true if asked.writes => self.on_written_by_master(cx, &asked.request()),
-            true => self.questions.keep(&asked, answer, sent, now),
-            false => self.figures.exceptions.add(1),
+        match response {
+            Some(response) if asked.writes => {
+                let (request, written) = (asked.request(), written(asked.request(), &response));
+                self.figures.altered.add(u64::from(written != request));
+                self.on_written_by_master(cx, &written);
+            }
+            Some(_) => self.questions.keep(&asked, answer, sent, now),
+            None => self.figures.exceptions.add(1),
         }
         self.end_asked(&asked, now);
         asked.answer(cx, Ok(answer));

@@ -123,6 +123,8 @@ pub struct DeviceFigures {
     pub requests: Counter,
     pub timeouts: Counter,
     pub exceptions: Counter,
+    /// Writes after which the device had another value than was asked for.
+    pub altered: Counter,
     pub reconnects: Counter,
     /// Answers that came after their time.
     pub late: Counter,
@@ -158,6 +160,7 @@ impl DeviceFigures {
             requests: Counter::default(),
             timeouts: Counter::default(),
             exceptions: Counter::default(),
+            altered: Counter::default(),
             reconnects: Counter::default(),
             late: Counter::default(),
             mismatched: Counter::default(),
@@ -284,7 +287,7 @@ macro_rules! count {
 }
 
 /// Those of each device, in this order.
-const FIELDS: [Field; 13] = [
+const FIELDS: [Field; 14] = [
     Field {
         name: "state",
         kind: Kind::Text,
@@ -312,6 +315,7 @@ const FIELDS: [Field; 13] = [
     count!(requests, "requests since start"),
     count!(timeouts, "requests that were not answered in time"),
     count!(exceptions, "requests that the device refused"),
+    count!(altered, "writes after which the device had another value than was asked for"),
     count!(reconnects, "connections after the first"),
     count!(late, "answers that came after their time, and were dropped"),
     count!(mismatched, "answers that fit no request, and were dropped"),

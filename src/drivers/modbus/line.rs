@@ -278,7 +278,13 @@ impl Line {
         }
         let request = flight.ask.request();
         let result = match Response::decode(&request, answer.pdu) {
-            Err(ReplyError::Mismatch(_)) => {
+            // Without ids it may be the answer to an earlier write, of another value, that came after the line
+            // was held for it. What a tag's write is told so is read back, and that tells; a master would be
+            // told what became of another one's write.
+            Err(ReplyError::Altered(response)) if self.echo_tid || matches!(flight.ask, Ask::Write(_)) => {
+                Ok(response)
+            }
+            Err(ReplyError::Altered(_) | ReplyError::Mismatch(_)) => {
                 device.figures.mismatched.add(1);
                 return;
             }
@@ -322,27 +328,27 @@ impl Line {
                 device.on_read_refused(cx, read, exception, flight.is_probe);
             }
             (Ask::Question(asked), result) => {
-                device.on_asked(cx, *asked, pdu, flight.sent, result.is_ok());
+                device.on_asked(cx, *asked, pdu, flight.sent, result.ok());
             }
-            (Ask::Write(writing), Err(exception)) => {
-                device.figures.exceptions.add(1);
-                device.is_writing = false;
-                let refusal = Refusal::Device { reason: exception.as_str(), code: Some(exception.code()) };
-                cx.settle(writing.ticket(), Err(refusal));
-            }
-            (Ask::Write(writing), Ok(response)) => {
+            (Ask::Write(writing), result) => {
+                device.figures.exceptions.add(u64::from(result.is_err()));
                 let (ticket, point) = (writing.ticket(), writing.order.point);
-                match writing.on_reply(&device.settings, &response) {
+                match writing.on_reply(&device.settings, result) {
                     Next::Step(step) => return device.go_on(step),
                     Next::Written(value) => {
                         device.on_written(cx, point, value);
                         cx.settle(ticket, Ok(()));
                     }
-                    Next::Differs(found) => {
+                    Next::Differs { found, reason } => {
+                        device.figures.altered.add(1);
                         if let Some(found) = found {
                             device.on_written(cx, point, found);
                         }
-                        cx.settle(ticket, Err(Refusal::Device { reason: "read-back differs", code: None }));
+                        cx.settle(ticket, Err(Refusal::Device { reason: reason.into(), code: None }));
+                    }
+                    Next::Refused(why) => {
+                        let (reason, code) = (why.as_str().into(), Some(why.code()));
+                        cx.settle(ticket, Err(Refusal::Device { reason, code }));
                     }
                 }
                 device.is_writing = false;

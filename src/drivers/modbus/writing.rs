@@ -9,7 +9,7 @@ use super::settings::{BitWrite, DeviceSettings, Model};
 use crate::base::time::Tick;
 use crate::engine::{Driven, Ticket, WriteOrder};
 use crate::protocols::modbus::convert::Unwritable;
-use crate::protocols::modbus::{Area, Bits, Mask, Pdu, Registers, Request, Response, Span};
+use crate::protocols::modbus::{Area, Bits, Exception, Mask, Pdu, Registers, Request, Response, Span};
 use crate::tags::value::{Input, Kind, Value};
 use crate::tags::{Refusal, TagId};
 
@@ -40,6 +40,8 @@ pub(super) struct Writing {
     pub(super) tries_left: u8,
     /// What the registers hold afterwards; of a coil, `[0, 1]` or `[0, 0]`.
     bytes: Box<[u8]>,
+    /// What the device says that it wrote, where that is something else.
+    altered: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,8 +59,10 @@ pub(super) enum Next {
     Step(Box<Writing>),
     /// The device has it: the point's value.
     Written(Input<'static>),
-    /// It has something else: what it reads back, if that has a meaning.
-    Differs(Option<Input<'static>>),
+    /// It has something else: what is read back, if that has a meaning.
+    Differs { found: Option<Input<'static>>, reason: String },
+    /// It refuses.
+    Refused(Exception),
 }
 
 impl Writing {
@@ -83,7 +87,14 @@ impl Writing {
             (_, None) => (Step::Write, write_of(address, &bytes, model.write_single)),
         };
         let pdu = encoded(&request);
-        Ok(Writing { order: order.clone(), step, pdu, tries_left: device.write_retries, bytes })
+        Ok(Writing {
+            order: order.clone(),
+            step,
+            pdu,
+            tries_left: device.write_retries,
+            bytes,
+            altered: None,
+        })
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -95,13 +106,26 @@ impl Writing {
         Request::decode(&self.pdu).expect("we made it")
     }
 
-    /// The device has confirmed this step.
-    pub(super) fn on_reply(mut self: Box<Self>, device: &DeviceSettings, response: &Response<'_>) -> Next {
+    /// The device has answered this step.
+    pub(super) fn on_reply(
+        mut self: Box<Self>,
+        device: &DeviceSettings,
+        result: Result<Response<'_>, Exception>,
+    ) -> Next {
+        let response = match (result, &self.altered) {
+            (Ok(response), _) => response,
+            (Err(why), None) => return Next::Refused(why),
+            // It cannot be read back, so that is all there is to know.
+            (Err(_), Some(altered)) => {
+                let reason = format!("wrote {altered} instead of {}", self.order.value);
+                return Next::Differs { found: None, reason };
+            }
+        };
         let point = &device.model.points[self.order.point];
         let address = point.address.number();
         match self.step {
             Step::Read => {
-                let register = super::device::registers(response).and_then(|registers| registers.get(0));
+                let register = super::device::registers(&response).and_then(|registers| registers.get(0));
                 let register = register.expect("the response fits its request");
                 let bit = 1 << point.address.bit().expect("only a bit is read before");
                 let value = if self.bytes.last() == Some(&1) { register | bit } else { register & !bit };
@@ -109,28 +133,39 @@ impl Writing {
                 self.step = Step::Write;
                 Next::Step(self)
             }
-            Step::Write if point.verify => {
-                let span = Span { start: address, quantity: point.quantity() };
-                self.pdu = encoded(&Request::read(point.address.area(), span));
-                self.step = Step::ReadBack;
-                Next::Step(self)
+            Step::Write => {
+                let is_altered = Response::echo(&self.request()) != Some(response);
+                if is_altered {
+                    self.altered = altered(point, &response);
+                }
+                if point.verify || is_altered {
+                    let span = Span { start: address, quantity: point.quantity() };
+                    self.pdu = encoded(&Request::read(point.address.area(), span));
+                    self.step = Step::ReadBack;
+                    return Next::Step(self);
+                }
+                match self.value(point) {
+                    Some(value) => Next::Written(value),
+                    None => self.differs(None),
+                }
             }
-            Step::Write => match self.value(point) {
-                Some(value) => Next::Written(value),
-                None => Next::Differs(None),
-            },
             Step::ReadBack => {
                 let found = match response {
                     Response::ReadCoils(bits) => Some(Input::Bool(bits.get(0) == Some(true))),
-                    _ => super::device::registers(response).and_then(|read| point.value(read).ok()),
+                    _ => super::device::registers(&response).and_then(|read| point.value(read).ok()),
                 };
-                let (wanted, found) = (self.value(point), found);
-                match (wanted, found) {
+                match (self.value(point), found) {
                     (Some(wanted), Some(found)) if wanted.same(&found) => Next::Written(found),
-                    (_, found) => Next::Differs(found),
+                    (_, found) => self.differs(found),
                 }
             }
         }
+    }
+
+    fn differs(&self, found: Option<Input<'static>>) -> Next {
+        let value = found.clone().map(|found| found.into_value().to_string());
+        let value = value.unwrap_or_else(|| "no value".to_owned());
+        Next::Differs { found, reason: format!("read back {value} instead of {}", self.order.value) }
     }
 
     /// What the tag shows when the registers hold what was written.
@@ -139,6 +174,27 @@ impl Writing {
             Some(_) => point.value(Registers::new(&self.bytes).expect("whole registers")).ok(),
             None => Some(Input::Bool(self.bytes.last() == Some(&1))),
         }
+    }
+}
+
+/// What a point has if a device wrote, of one register or coil, what it says.
+fn altered(point: &PointSettings, response: &Response<'_>) -> Option<Value> {
+    let value = match *response {
+        Response::WriteCoil { on, .. } => Input::Bool(on),
+        Response::WriteRegister { value, .. } => {
+            point.value(Registers::new(&value.to_be_bytes()).expect("one register")).ok()?
+        }
+        _ => return None,
+    };
+    Some(value.into_value())
+}
+
+/// What a device says that it wrote: of one register or coil it may be another value than was asked for.
+pub(super) fn written<'a>(asked: Request<'a>, response: &Response<'_>) -> Request<'a> {
+    match *response {
+        Response::WriteCoil { address, on } => Request::WriteCoil { address, on },
+        Response::WriteRegister { address, value } => Request::WriteRegister { address, value },
+        _ => asked,
     }
 }
 

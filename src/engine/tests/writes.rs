@@ -38,7 +38,7 @@ impl Session for Driver {
                 }
                 b'-' => cx.settle(
                     order.ticket,
-                    Err(Refusal::Device { reason: "illegal data address", code: Some(2) }),
+                    Err(Refusal::Device { reason: "illegal data address".into(), code: Some(2) }),
                 ),
                 b'2' => {
                     cx.settle(order.ticket, Ok(()));

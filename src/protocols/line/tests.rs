@@ -199,7 +199,7 @@ fn refusals_have_their_codes() {
     check(Refusal::ValueOnly, "bad-request");
     check(Refusal::WrongType(Kind::Float), "wrong-type");
     check(Refusal::OutOfRange, "out-of-range");
-    check(Refusal::Device { reason: "illegal data address", code: Some(2) }, "device");
+    check(Refusal::Device { reason: "illegal data address".into(), code: Some(2) }, "device");
     check(Refusal::Timeout, "timeout");
     check(Refusal::Offline, "offline");
     let limits = [

@@ -35,10 +35,13 @@ pub enum Response<'a> {
 }
 
 /// What came is not the result that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ReplyError {
     /// The unit refuses.
     Exception(Exception),
+    /// It answers the write of one register or coil (§6.5, §6.6), and says that the unit wrote another value:
+    /// one that it had to limit, for example.
+    Altered(Response<'static>),
     /// It is no answer to the request: nothing of it may be used.
     Mismatch(Mismatch),
 }
@@ -50,7 +53,7 @@ pub enum Mismatch {
     Function,
     /// It is longer or shorter than the answer is, or its byte count differs from its length.
     Length,
-    /// It repeats another address, quantity or value.
+    /// It repeats another address, quantity or mask.
     Echo,
     /// Its identification objects are malformed or not those asked for.
     Objects,
@@ -61,7 +64,7 @@ impl fmt::Display for Mismatch {
         f.write_str(match self {
             Mismatch::Function => "the reply answers another function",
             Mismatch::Length => "the reply's length is not that of the answer",
-            Mismatch::Echo => "the reply repeats another address, quantity or value",
+            Mismatch::Echo => "the reply repeats another address, quantity or mask",
             Mismatch::Objects => "the reply's identification objects are not those asked for",
         })
     }
@@ -71,6 +74,7 @@ impl fmt::Display for ReplyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ReplyError::Exception(exception) => exception.fmt(f),
+            ReplyError::Altered(_) => f.write_str("the reply says that another value was written"),
             ReplyError::Mismatch(mismatch) => mismatch.fmt(f),
         }
     }
@@ -114,11 +118,27 @@ impl<'a> Response<'a> {
                     return Err(Mismatch::Length.into());
                 }
                 if *expected != *pdu {
-                    return Err(Mismatch::Echo.into());
+                    let altered = Response::altered(request, body).map(ReplyError::Altered);
+                    return Err(altered.unwrap_or(Mismatch::Echo.into()));
                 }
                 echo
             }
         })
+    }
+
+    /// The answer to the write of one register or coil, but for the value.
+    fn altered(request: &Request<'_>, body: &[u8]) -> Option<Response<'static>> {
+        let &[high, low, first, second] = body else { return None };
+        let (at, value) = (u16::from_be_bytes([high, low]), u16::from_be_bytes([first, second]));
+        match *request {
+            Request::WriteCoil { address, on } if at == address && value == coil_word(!on) => {
+                Some(Response::WriteCoil { address, on: !on })
+            }
+            Request::WriteRegister { address, .. } if at == address => {
+                Some(Response::WriteRegister { address, value })
+            }
+            _ => None,
+        }
     }
 
     /// The answer to a write, which says nothing that its request does not; `None` for a request that is

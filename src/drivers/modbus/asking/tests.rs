@@ -322,8 +322,10 @@ fn no_poll_from_before_undoes_what_a_master_wrote() {
 #[test]
 fn a_tag_is_known_by_a_write_that_covers_it() {
     #[rustfmt::skip]
-    let table: [(&[u8], &[u8], i64, i64); 7] = [
+    let table: [(&[u8], &[u8], i64, i64); 8] = [
         (b"\x06\0\0\0\x2a",                               b"\x06\0\0\0\x2a",          42, 2),
+        // The device has limited it.
+        (b"\x06\0\0\0\x2a",                               b"\x06\0\0\0\x0a",          10, 2),
         (b"\x10\0\0\0\x03\x06\0\x2a\0\x01\0\0",           b"\x10\0\0\0\x03",          42, 0x1_0000),
         (b"\x17\0\x09\0\x01\0\x01\0\x02\x04\0\0\0\x07",   b"\x17\x02\0\0",            1,  7),
         // Half of the total, some bits of the speed, what no tag shows, what was refused.
@@ -373,6 +375,20 @@ fn what_does_not_fit_the_question_is_no_answer() {
     plant.answer(0, READ_REPLY);
     assert_eq!(plant.replies(master), NONE, "too late");
     assert_eq!(plant.asked(), [READ], "and it is not asked again");
+    plant.rig.wind_up();
+}
+
+/// It may be the answer to what another master wrote before.
+#[test]
+fn without_ids_another_value_is_no_answer() {
+    let mut plant = Plant::polled("echo_tid = false");
+    let master = plant.master();
+    plant.ask(master, 5, WRITE);
+    plant.answer(1, b"\x06\0\0\0\x0a");
+    assert_eq!(plant.replies(master), NONE);
+    plant.answer(1, WRITE);
+    assert_eq!(plant.replies(master), [WRITE]);
+    plant.expect_speed(42, Quality::Good);
     plant.rig.wind_up();
 }
 

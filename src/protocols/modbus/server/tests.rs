@@ -31,7 +31,7 @@ impl Session for Device {
                     cx.report(order.tag, order.value.as_input(), Quality::Good, cx.now().wall);
                     Ok(())
                 }
-                b'-' => Err(Refusal::Device { reason: "busy", code: Some(6) }),
+                b'-' => Err(Refusal::Device { reason: "busy".into(), code: Some(6) }),
                 _ => Err(Refusal::Timeout),
             };
             cx.settle(order.ticket, result);

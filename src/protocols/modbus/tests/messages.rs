@@ -225,7 +225,8 @@ fn a_reply_that_does_not_fit_is_refused() {
     check("03 006B 0003", "03 06 022B 0000 0064 00", Mismatch::Length);
     check("01 0013 0013", "01 02 CD6B", Mismatch::Length);
     check("01 0013 0013", "01 04 CD6B0500", Mismatch::Length);
-    check("05 00AC FF00", "05 00AC 0000", Mismatch::Echo);
+    check("05 00AC FF00", "05 00AC 0001", Mismatch::Echo);
+    check("05 00AC FF00", "05 00AD 0000", Mismatch::Echo);
     check("05 00AC FF00", "05 00AC", Mismatch::Length);
     check("06 0001 0003", "06 0002 0003", Mismatch::Echo);
     check("10 0001 0002 04 000A 0102", "10 0001 0001", Mismatch::Echo);
@@ -244,6 +245,20 @@ fn a_reply_that_does_not_fit_is_refused() {
             assert!(Response::decode(&request, &response[..end]).is_err());
         }
     }
+}
+
+/// A unit may write something else than it was asked for, and says so: of one register or coil.
+#[test]
+fn another_value_was_written() {
+    #[track_caller]
+    fn check(request: &str, response: &str, altered: Response<'static>) {
+        let (request, response) = (hex(request), hex(response));
+        let request = Request::decode(&request).unwrap();
+        assert_eq!(Response::decode(&request, &response), Err(ReplyError::Altered(altered)));
+    }
+    check("05 00AC FF00", "05 00AC 0000", Response::WriteCoil { address: 0xAC, on: false });
+    check("05 00AC 0000", "05 00AC FF00", Response::WriteCoil { address: 0xAC, on: true });
+    check("06 0001 0003", "06 0001 0002", Response::WriteRegister { address: 1, value: 2 });
 }
 
 #[test]
