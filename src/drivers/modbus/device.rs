@@ -2,6 +2,7 @@
 
 mod aging;
 mod scanning;
+mod writes;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,10 +12,9 @@ use scanning::Scan;
 use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
 use super::places::Block;
-use super::points::PointSettings;
 use super::quarantine::{Quarantine, Verdict};
 use super::settings::DeviceSettings;
-use super::writing::{Order, Outlook, Writing, value_written, written};
+use super::writing::{Order, Outlook, Writing, written};
 use super::written::Written;
 use crate::base::time::Tick;
 use crate::drivers::breaker::{Breaker, Permit};
@@ -22,7 +22,7 @@ use crate::drivers::dead_share::DeadShare;
 use crate::drivers::round_trip::RoundTrip;
 use crate::drivers::schedule::Schedule;
 use crate::engine::Context;
-use crate::protocols::modbus::{Bits, Exception, Registers, Request, Response};
+use crate::protocols::modbus::{Bits, Exception, Registers, Response};
 use crate::tags::value::{Input, Quality};
 use crate::tags::{Limit, Refusal, TagId};
 
@@ -413,41 +413,6 @@ impl Device {
         cx.report(self.tag_of(point), value, Quality::Good, now.wall);
         self.read_at[point] = now.tick;
         self.figures.set_reason(cx.tags(), point, Reason::None, now.wall);
-    }
-
-    /// A write was confirmed. It is told whatever the deadband: who wrote it wants to see it.
-    pub(super) fn on_written(&mut self, cx: &mut Context<'_>, point: usize, value: Input<'static>) {
-        let now = cx.now().tick;
-        if self.figures.is_enabled() {
-            self.tell(cx, point, value);
-        } else {
-            // Of a device that was paused meanwhile, nothing is good any more.
-            cx.report(self.tag_of(point), value, Quality::Uncertain, cx.now().wall);
-        }
-        let PointSettings { address, rate, .. } = self.settings.model.points[point];
-        self.begin_to_age(rate, now);
-        self.written.note(address.area(), self.settings.model.points[point].span(), now);
-    }
-
-    /// A master's write was confirmed: points of which it says all are known by it, as by a write of the tag;
-    /// the next poll tells of the others, and of those that are to be read back.
-    fn on_written_by_master(&mut self, cx: &mut Context<'_>, request: &Request<'_>) {
-        let Some((area, span)) = request.writes() else { return };
-        let model = Arc::clone(&self.settings.model);
-        // Of a device that was paused meanwhile, nothing is good any more.
-        let is_enabled = self.figures.is_enabled();
-        for (number, point) in model.points.iter().enumerate().filter(|_| is_enabled) {
-            let is_refused = matches!(self.figures.reason(number), Reason::Exception(_));
-            if point.address.area() == area && !point.verify && !is_refused {
-                match value_written(request, span, point) {
-                    Some(Ok(value)) => self.tell(cx, number, value),
-                    Some(unreadable) => self.report(cx, number, unreadable),
-                    None => continue,
-                }
-                self.begin_to_age(point.rate, cx.now().tick);
-            }
-        }
-        self.written.note(area, span, cx.now().tick);
     }
 
     /// An order goes on with another request.

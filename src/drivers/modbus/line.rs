@@ -13,7 +13,7 @@ use super::asking::Asked;
 use super::device::{Ask, Device, is_gateways};
 use super::figures::{FleetFigures, Reason, State};
 use super::settings::{Carrier, LineSettings};
-use super::writing::{Next, Order};
+use super::writing::Order;
 #[cfg(test)]
 use crate::base::mutants::{self, Mutant};
 use crate::base::time::Tick;
@@ -278,9 +278,9 @@ impl Line {
         }
         let request = flight.ask.request();
         let result = match Response::decode(&request, answer.pdu) {
-            // Without ids it may be the answer to an earlier write, of another value, that came after the line
-            // was held for it. What a tag's write is told so is read back, and that tells; a master would be
-            // told what became of another one's write.
+            // Without ids it may be the answer to an earlier write, of another value, that comes after the
+            // line was held for it. A tag is read back then, which shows what is true; a master would be told
+            // what became of another one's write.
             Err(ReplyError::Altered(response)) if self.echo_tid || matches!(flight.ask, Ask::Write(_)) => {
                 Ok(response)
             }
@@ -331,27 +331,7 @@ impl Line {
                 device.on_asked(cx, *asked, pdu, flight.sent, result.ok());
             }
             (Ask::Write(writing), result) => {
-                device.figures.exceptions.add(u64::from(result.is_err()));
-                let (ticket, point) = (writing.ticket(), writing.order.point);
-                match writing.on_reply(&device.settings, result) {
-                    Next::Step(step) => return device.go_on(step),
-                    Next::Written(value) => {
-                        device.on_written(cx, point, value);
-                        cx.settle(ticket, Ok(()));
-                    }
-                    Next::Differs { found, reason } => {
-                        device.figures.altered.add(1);
-                        if let Some(found) = found {
-                            device.on_written(cx, point, found);
-                        }
-                        cx.settle(ticket, Err(Refusal::Device { reason: reason.into(), code: None }));
-                    }
-                    Next::Refused(why) => {
-                        let (reason, code) = (why.as_str().into(), Some(why.code()));
-                        cx.settle(ticket, Err(Refusal::Device { reason, code }));
-                    }
-                }
-                device.is_writing = false;
+                device.on_order_answered(cx, writing, result);
             }
         }
         if is_unit_gone && !device.breaker.is_closed() {

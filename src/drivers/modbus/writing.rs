@@ -136,7 +136,11 @@ impl Writing {
             Step::Write => {
                 let is_altered = Response::echo(&self.request()) != Some(response);
                 if is_altered {
-                    self.altered = altered(point, &response);
+                    // Of a register of which only one bit was meant, the others may be as they like.
+                    let wanted = self.value(point);
+                    let is_wanted =
+                        |value: &Value| wanted.as_ref().is_some_and(|wanted| wanted.same(&value.as_input()));
+                    self.altered = altered(point, &response).filter(|value| !is_wanted(value));
                 }
                 if point.verify || is_altered {
                     let span = Span { start: address, quantity: point.quantity() };
