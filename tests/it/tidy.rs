@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const LINE_WIDTH: usize = 110;
 const FILE_LINES: usize = 800;
@@ -153,6 +154,18 @@ fn lines_and_files_are_short() {
 }
 
 /// The checks see what they are for.
+/// Before they build or install anything.
+#[test]
+fn scripts_say_how_they_are_called() {
+    for script in ["cross", "edge", "growth", "interop", "limits", "package", "peers", "thousands"] {
+        let path = root().join("scripts").join(script);
+        let output = Command::new("bash").arg(path).arg("--bogus").output().expect("there is a bash");
+        let usage = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{script}: {usage}");
+        assert!(usage.contains(&format!("scripts/{script}")), "{script}: {usage}");
+    }
+}
+
 #[test]
 fn the_scanner_finds_what_is_there() {
     let source = r#"
