@@ -252,12 +252,14 @@ fn server_section(section: Section<'_>) -> ServerConfig {
 
 fn shards(section: &Section<'_>) -> Option<Shards> {
     let shards = match section.scalar("shards")? {
-        Scalar::Integer(count) => Shards::of(count).ok_or_else(|| count.to_string()),
-        Scalar::Text(text) => text.parse().map_err(|_| format!("'{text}'")),
-        other => Err(format!("{other:?}")),
+        Scalar::Integer(count) => Shards::of(count),
+        Scalar::Text(text) => text.parse().ok(),
+        Scalar::Bool(_) | Scalar::Float(_) => None,
     };
-    let wrong = |what| section.error("shards", format!("'shards' is {what}, {}", shards::EXPECTED));
-    shards.map_err(wrong).ok()
+    if shards.is_none() {
+        section.error_expecting("shards", shards::EXPECTED);
+    }
+    shards
 }
 
 /// Nothing at all, or enough to be of use.

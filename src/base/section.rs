@@ -96,6 +96,12 @@ impl<'d> Section<'d> {
         self.document.warn_at(self.spot(key), message);
     }
 
+    /// Notes that the value of `key`, which is set, is something other than what is `expected`.
+    pub fn error_expecting(&self, key: &str, expected: &str) {
+        let shown = self.entry(key).map(|entry| entry.value.node.show()).unwrap_or_default();
+        self.error(key, format!("'{key}' is {shown}, expected {expected}"));
+    }
+
     /// Whether the key is set, rightly or wrongly.
     pub fn has(&self, key: &'static str) -> bool {
         self.learn(key);
@@ -311,8 +317,7 @@ impl<'d> Section<'d> {
         if range.contains(&value) {
             return Some(value);
         }
-        let shown = self.entry(key).map(|entry| entry.value.node.show()).unwrap_or_default();
-        self.error(key, format!("'{key}' is {shown}, expected {expected}"));
+        self.error_expecting(key, expected);
         None
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 
 /// One to this many: more cores than that want another kind of server.
 const MOST_SHARDS: usize = 64;
-pub(super) const EXPECTED: &str = "expected a number from 1 to 64, or auto";
+pub(super) const EXPECTED: &str = "a number from 1 to 64, or auto";
 
 /// How many shards a server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl FromStr for Shards {
     fn from_str(text: &str) -> Result<Shards, String> {
         let count = || text.parse().ok().and_then(Shards::of);
         let shards = if text == "auto" { Some(Shards::auto()) } else { count() };
-        shards.ok_or_else(|| format!("'{text}' is not a number of shards, {EXPECTED}"))
+        shards.ok_or_else(|| format!("'{text}' is not a number of shards, expected {EXPECTED}"))
     }
 }
 

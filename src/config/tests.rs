@@ -34,6 +34,16 @@ fn an_empty_file_is_all_defaults() {
 }
 
 #[test]
+fn what_is_no_number_of_shards() {
+    let table =
+        [("0", "integer 0"), ("2.5", "float 2.5"), ("true", "boolean true"), ("'many'", "text \"many\"")];
+    for (value, shown) in table {
+        let expected = format!("f:2:10: 'shards' is the {shown}, expected a number from 1 to 64, or auto");
+        check(&format!("[server]\nshards = {value}"), &[&expected]);
+    }
+}
+
+#[test]
 fn every_key() {
     let Config { server, listeners, services: _, fleet: _, tags, warnings: _ } = good(
         "[server]
