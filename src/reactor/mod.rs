@@ -266,7 +266,7 @@ impl Reactor {
             if let Some(stop_by) = stop_by {
                 let is_late = now.tick >= stop_by;
                 if is_late && !self.engine.is_empty() {
-                    log::warn!("{} connections were cut at the end of shutdown_grace", self.engine.len());
+                    self.warn_of_cutting();
                 }
                 if is_late || self.engine.is_empty() {
                     return Ok(());
@@ -286,6 +286,15 @@ impl Reactor {
         self.doors.clear();
         self.somebody_waits = false;
         self.engine.stop(&mut self.sockets);
+    }
+
+    fn warn_of_cutting(&self) {
+        // Each says it of its own; the numbers are those of the threads' names.
+        let of_shard = match self.engine.shared().shards() {
+            1 => String::new(),
+            _ => format!(" of shard {}", self.engine.number()),
+        };
+        log::warn!("{} connections{of_shard} were cut at the end of shutdown_grace", self.engine.len());
     }
 
     /// How long to wait for events: until the next deadline of the engine or of our own.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::client::{Client, Peek};
-use crate::server::{Folder, Server, run, until};
+use crate::server::{DEADLINE, Folder, Server, run, until};
+use crate::shutdown::stalled_reader;
 use crate::slave::{Framing, Slave};
 
 const SHARDS: &str = "[server]\nshards = 4\n";
@@ -266,4 +267,22 @@ fn how_many_shards_there_may_be() {
     let overridden = std::env::var("LUMINA_SHARDS").ok().and_then(|shards| shards.parse().ok());
     let cores = thread::available_parallelism().map_or(1, NonZero::get).min(64);
     assert_eq!(number(&mut server.client(), "$server/shards"), overridden.unwrap_or(cores));
+}
+
+#[test]
+fn each_shard_says_of_itself_whom_it_cut() {
+    let mut server = Server::with("[server]\nshards = 2\nshutdown_grace = '300ms'\nwrite_stall = '600s'");
+    let _stalled = stalled_reader(&server);
+    let mut others: [Client; 3] = std::array::from_fn(|_| Client::narrow(server.addr(0)));
+    for other in &mut others {
+        other.send("READ #\n".repeat(20));
+        assert_eq!(other.peek(DEADLINE), Peek::Data);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let log = server.stderr();
+    for number in 0..2 {
+        let line = format!(" connections of shard {number} were cut at the end of shutdown_grace");
+        assert!(log.contains(&line), "no {line:?} in {log}");
+    }
 }
