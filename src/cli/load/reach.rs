@@ -24,6 +24,8 @@ pub(in crate::cli) struct Unreachable {
 enum Why {
     NoAddress(io::Error),
     NoConnection(io::Error),
+    /// Nothing came for as long as is waited.
+    Silent,
     NoAnswer(io::Error),
     Refused(String),
     OtherProtocol,
@@ -45,6 +47,7 @@ fn look(server: &Address, greet: impl Fn(&TcpStream) -> Result<(), Why>) -> Resu
     for address in addresses {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => return greet(&stream).map(|()| address),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => why = Why::Silent,
             Err(error) => why = Why::NoConnection(error),
         }
     }
@@ -53,7 +56,11 @@ fn look(server: &Address, greet: impl Fn(&TcpStream) -> Result<(), Why>) -> Resu
 
 /// Whether whoever listens there speaks our protocol.
 fn greet(stream: &TcpStream) -> Result<(), Why> {
-    let line = ask(stream).map_err(Why::NoAnswer)?;
+    let line = ask(stream).map_err(|error| match error.kind() {
+        // Which of the two it is depends on the system.
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Why::Silent,
+        _ => Why::NoAnswer(error),
+    })?;
     match Reply::parse(line.trim_ascii_end()) {
         Reply::Ok(_) => Ok(()),
         Reply::Err(text) => Err(Why::Refused(text.to_owned())),
@@ -77,6 +84,14 @@ impl fmt::Display for Unreachable {
             Why::NoAddress(error) => write!(f, "no address is known for '{}': {error}", server.host),
             Why::NoConnection(error) => {
                 write!(f, "no server at {server}: {error}; start one with 'lumina serve'")
+            }
+            Why::Silent => {
+                let seconds = PATIENCE.as_secs();
+                write!(
+                    f,
+                    "{server} did not answer for {seconds} s; is the server overloaded or stopped, or does \
+                     it speak another protocol?"
+                )
             }
             Why::NoAnswer(error) => write!(f, "whoever listens at {server} does not answer: {error}"),
             Why::Refused(text) => write!(f, "the server at {server} refuses: {text}"),
