@@ -105,6 +105,13 @@ impl Pace {
         let micros = before * 1_000_000 / u128::from(self.rate);
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
+
+    /// The number of the connection's first request that is not due before that.
+    pub(super) fn first_from(self, connection: usize, span: Duration) -> u64 {
+        let before = (span.as_micros() * u128::from(self.rate)).div_ceil(1_000_000);
+        let number = before.saturating_sub(connection as u128).div_ceil(self.connections as u128);
+        u64::try_from(number).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -145,6 +152,12 @@ mod tests {
             assert_eq!(due.len() as u64, 2 * rate, "{rate} over {connections}");
             let expected = (0..2 * u128::from(rate)).map(|number| number * 1_000_000 / u128::from(rate));
             assert!(due.into_iter().eq(expected), "{rate} over {connections}");
+            let pace_of = |connection| move |number| pace.due(connection, number);
+            for (connection, span) in [(0, 0), (connections - 1, 999_999), (0, 1_000_000), (0, 1_000_001)] {
+                let (due, span) = (pace_of(connection), Duration::from_micros(span));
+                let first = pace.first_from(connection, span);
+                assert!(due(first) >= span && (first == 0 || due(first - 1) < span), "{rate}, {span:?}");
+            }
         }
     }
 

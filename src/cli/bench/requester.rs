@@ -85,6 +85,7 @@ impl Requester {
             Phase::Preparing(left) => self.prepare(cx, left),
             Phase::Waiting(_) => {}
             Phase::Running => {
+                self.skip_warm_up(cx.now().tick);
                 while let Some(due) = self.due(cx.now().tick) {
                     self.is_full = !self.has_room(cx, self.run.plan.pipeline);
                     if self.is_full {
@@ -96,6 +97,16 @@ impl Requester {
                     self.send(cx, place, writes, due);
                 }
             }
+        }
+    }
+
+    /// What is due before the time that is measured, and was not sent by then, is not sent: a server that is
+    /// asked for more than it can would have to answer all that before anything counts.
+    fn skip_warm_up(&mut self, now: Tick) {
+        let (plan, measured) = (&self.run.plan, self.run.measured());
+        let is_behind = now >= measured && self.next_due().is_some_and(|due| due < measured);
+        if let Some(pace) = plan.pace.filter(|_| is_behind) {
+            self.sent = pace.first_from(self.number, plan.warm_up);
         }
     }
 
