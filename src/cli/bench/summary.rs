@@ -137,7 +137,7 @@ impl<'a> Summary<'a> {
     /// What a reader of the figures must know, one line each.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        notes.extend(self.client().note());
+        notes.extend(self.client().note(self.plan()));
         if let Some(pace) = self.plan().pace {
             let (reached, rate) = (self.requests().a_second, pace.rate);
             if (reached as f64) < rate as f64 * REACHED_SHARE {
@@ -248,13 +248,18 @@ impl Client {
         self.used + self.waited >= BUSY_SHARE
     }
 
-    /// What it means for the figures, if it does.
-    fn note(&self) -> Option<String> {
+    /// What it means for the figures of that run, if it does.
+    fn note(&self, plan: &Plan) -> Option<String> {
         let [percent, waits] = [self.used, self.waited].map(|share| share * 100.0);
         if self.used >= BUSY_SHARE {
+            let apart = match plan.speech {
+                Speech::Line { .. } => ", each with another --name,",
+                Speech::Modbus { .. } if plan.writes > 0.0 => ", each with other registers (--address),",
+                Speech::Modbus { .. } => "",
+            };
             Some(format!(
                 "the client was the bottleneck: it used {percent:.0} % of its core; the server may be faster \
-                 than this. Run several at once, each with another --name, or on another machine"
+                 than this. Run several at once{apart} or on another machine"
             ))
         } else if self.was_bottleneck() {
             Some(format!(
@@ -389,12 +394,26 @@ mod tests {
         let check = |used, waited, was_bottleneck, part: &str| {
             let client = Client { used, waited };
             assert_eq!(client.was_bottleneck(), was_bottleneck, "{used} {waited}");
-            let note = client.note().unwrap_or_default();
+            let note = client.note(&Plan::of_test()).unwrap_or_default();
             assert!(note.contains(part) && note.is_empty() == part.is_empty(), "{used} {waited}: {note}");
         };
         check(0.5, 0.05, false, "");
         check(0.98, 0.0, true, "it used 98 % of its core; the server may be faster");
         check(0.6, 0.35, true, "used 60 % of a core and waited for one for 35 % of the time");
         check(0.3, 0.2, false, "waited for a processor for 20 % of the time");
+    }
+
+    /// What is advised can be done.
+    #[test]
+    fn several_clients_are_told_apart_by_their_protocols_options() {
+        let check = |plan: Plan, advice: &str| {
+            let note = Client { used: 1.0, waited: 0.0 }.note(&plan).unwrap_or_default();
+            assert!(note.ends_with(advice), "{note}");
+        };
+        let modbus = || Speech::Modbus { unit: 1, address: 0, registers: 10 };
+        check(Plan::of_test(), "at once, each with another --name, or on another machine");
+        check(Plan { speech: modbus(), writes: 0.0, ..Plan::of_test() }, "at once or on another machine");
+        let advice = "at once, each with other registers (--address), or on another machine";
+        check(Plan { speech: modbus(), ..Plan::of_test() }, advice);
     }
 }
