@@ -92,7 +92,8 @@ impl Before {
         let _ = writeln!(text, "{:<30}{:>14}{:>14}{:>9}", "", "before", "now", "ratio");
         for key in FIGURES {
             let figure = |fields| find(fields, key).and_then(Json::as_number);
-            let (before, now) = (figure(&self.fields), figure(&now));
+            let was_measured = |figure: &f64| *figure != 0.0 || !is_of_times(key);
+            let (before, now) = (figure(&self.fields).filter(was_measured), figure(&now));
             if before.unwrap_or(0.0) == 0.0 && now.unwrap_or(0.0) == 0.0 {
                 continue;
             }
@@ -111,6 +112,12 @@ impl Before {
         text.truncate(text.trim_end().len());
         text
     }
+}
+
+/// Of these, and only these, 0 is no measurement: it once stood where there was none.
+fn is_of_times(key: &str) -> bool {
+    ["requests_", "reads_", "writes_", "updates_"].iter().any(|row| key.starts_with(row))
+        && key.ends_with("_us")
 }
 
 fn find<'a>(fields: &'a [(String, Json)], key: &str) -> Option<&'a Json> {
@@ -146,5 +153,20 @@ requests_per_s                          1000          1500    1.500
 errors                                     0             2        -
 unsent                                     3             -        -";
         assert_eq!(beside, expected);
+    }
+
+    /// `null` since then, 0 in files of before.
+    #[test]
+    fn what_was_not_measured_is_not_compared() {
+        let before = |text: &str| Before { file: "a.json".to_owned(), fields: parse_object(text).unwrap() };
+        let check = |then: &str, now: &str, expected: &str| {
+            let beside = before(then).beside(now);
+            assert_eq!(beside.lines().nth(1).unwrap_or_default(), expected, "{then} {now}");
+        };
+        let row = |before, now| format!("{:<30}{before:>14}{now:>14}{:>9}", "writes_p50_us", "-");
+        check(r#"{"writes_p50_us":89}"#, r#"{"writes_p50_us":null}"#, &row("89", "-"));
+        check(r#"{"writes_p50_us":0}"#, r#"{"writes_p50_us":89}"#, &row("-", "89"));
+        check(r#"{"writes_p50_us":null}"#, r#"{"writes_p50_us":89}"#, &row("-", "89"));
+        check(r#"{"writes_p50_us":0}"#, r#"{"writes_p50_us":null}"#, "");
     }
 }

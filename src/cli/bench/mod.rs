@@ -87,7 +87,7 @@ _p99_us, _p999_us, _max_us, the same of reads, writes and updates; conflated; er
 wrong, unanswered; lost_connections; queued, unsent, late_p99_us, late_max_us (--rate); client_cpu_share, \
 client_waited_share, client_was_bottleneck; server_cpu_us_per_request, server_user_us_per_request, \
 server_system_us_per_request, server_cpu_share, server_rss_before_bytes, server_rss_after_bytes (--pid); \
-notes; complaints.",
+notes; complaints. What was not measured is null.",
     note = "Ctrl-C ends the run early, with its figures; a second one ends it at once.",
     error_code(0, "all was answered, and rightly"),
     error_code(1, "something was refused, wrong, lost or not answered; or there was no run"),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::cli::load::{LATE_US, Outcome, Percentiles, per_second};
+use crate::cli::load::{LATE_US, Latency, Outcome, Percentiles, per_second};
 
 use super::conductor::{ANSWERS_WITHIN, Conductor, Mark};
 use super::json::Fields;
@@ -16,6 +16,18 @@ const BUSY_SHARE: f64 = 0.9;
 const CROWDED_SHARE: f64 = 0.1;
 /// Less than this share of the rate is a rate that was not reached.
 const REACHED_SHARE: f64 = 0.99;
+
+/// Microseconds of what was measured.
+type Figure = fn(&Percentiles) -> u64;
+
+/// What is told of times, and where it stands.
+const FIGURES: [(&str, Figure); 5] = [
+    ("p50", |took| took.p50_us),
+    ("p90", |took| took.p90_us),
+    ("p99", |took| took.p99_us),
+    ("p999", |took| took.p999_us),
+    ("max", |took| took.max_us),
+];
 
 /// The figures of a run that is over. What they mean is said where they are counted.
 pub(super) struct Summary<'a> {
@@ -32,9 +44,10 @@ struct Row {
     /// Of those that were due in the time that is measured, whenever they came.
     count: u64,
     /// Of those that came in that time, whenever they were due: a backlog that comes after the end is no
-    /// speed.
-    a_second: u64,
-    took: Percentiles,
+    /// speed. `None` where the run has none of them.
+    a_second: Option<u64>,
+    /// `None` where nothing was measured.
+    took: Option<Percentiles>,
 }
 
 /// What the client used of its core, and how long it waited for one, as shares of the time.
@@ -70,27 +83,36 @@ impl<'a> Summary<'a> {
 
     fn requests(&self) -> Row {
         let Run { counts, reads, writes, .. } = self.run;
-        let count = counts.reads.value() + counts.writes.value();
-        let a_second = self.a_second(|done| done.reads + done.writes);
-        Row { what: "requests", count, a_second, took: reads.percentiles_with(writes) }
+        let was_measured = !(reads.is_empty() && writes.is_empty());
+        Row {
+            what: "requests",
+            count: counts.reads.value() + counts.writes.value(),
+            a_second: Some(self.reached()),
+            took: was_measured.then(|| reads.percentiles_with(writes)),
+        }
+    }
+
+    /// Requests that were answered in a second.
+    fn reached(&self) -> u64 {
+        self.a_second(|done| done.reads + done.writes)
     }
 
     fn reads(&self) -> Row {
         let Run { counts, reads, .. } = self.run;
-        let a_second = self.a_second(|done| done.reads);
-        Row { what: "reads", count: counts.reads.value(), a_second, took: reads.percentiles() }
+        let a_second = (self.plan().writes < 1.0).then(|| self.a_second(|done| done.reads));
+        Row { what: "reads", count: counts.reads.value(), a_second, took: measured(reads) }
     }
 
     fn writes(&self) -> Row {
         let Run { counts, writes, .. } = self.run;
-        let a_second = self.a_second(|done| done.writes);
-        Row { what: "writes", count: counts.writes.value(), a_second, took: writes.percentiles() }
+        let a_second = (self.plan().writes > 0.0).then(|| self.a_second(|done| done.writes));
+        Row { what: "writes", count: counts.writes.value(), a_second, took: measured(writes) }
     }
 
     fn updates(&self) -> Row {
         let Run { counts, updates, .. } = self.run;
-        let a_second = self.a_second(|done| done.updates);
-        Row { what: "updates", count: counts.updates.value(), a_second, took: updates.percentiles() }
+        let a_second = (self.plan().subscribers > 0).then(|| self.a_second(|done| done.updates));
+        Row { what: "updates", count: counts.updates.value(), a_second, took: measured(updates) }
     }
 
     /// How many of something came in a second from the first mark to the last.
@@ -98,11 +120,12 @@ impl<'a> Summary<'a> {
         per_second(of(self.last.done) - of(self.first.done), self.last.at - self.first.at)
     }
 
-    /// Writes that a subscriber was not told of, as a newer one came before it was.
-    fn conflated(&self) -> u64 {
-        let counts = &self.run.counts;
-        let told_all = counts.writes.value() * self.plan().subscribers as u64;
-        told_all.saturating_sub(counts.updates.value())
+    /// Writes that a subscriber was not told of, as a newer one came before it was. `None` where nobody has
+    /// subscribed.
+    fn conflated(&self) -> Option<u64> {
+        let (counts, subscribers) = (&self.run.counts, self.plan().subscribers as u64);
+        let told_all = counts.writes.value() * subscribers;
+        (subscribers > 0).then(|| told_all.saturating_sub(counts.updates.value()))
     }
 
     fn client(&self) -> Client {
@@ -124,10 +147,10 @@ impl<'a> Summary<'a> {
         })
     }
 
-    /// Microseconds of something for each answer between the marks.
-    fn per_answer(&self, span: Duration) -> f64 {
+    /// Microseconds of something for each answer between the marks, if there were any.
+    fn per_answer(&self, span: Duration) -> Option<f64> {
         let answers = self.last.answers - self.first.answers;
-        if answers == 0 { 0.0 } else { span.as_secs_f64() * 1e6 / answers as f64 }
+        (answers > 0).then(|| span.as_secs_f64() * 1e6 / answers as f64)
     }
 
     fn errors(&self) -> u64 {
@@ -139,7 +162,7 @@ impl<'a> Summary<'a> {
         let mut notes = Vec::new();
         notes.extend(self.client().note(self.plan()));
         if let Some(pace) = self.plan().pace {
-            let (reached, rate) = (self.requests().a_second, pace.rate);
+            let (reached, rate) = (self.reached(), pace.rate);
             if (reached as f64) < rate as f64 * REACHED_SHARE {
                 notes.push(format!("the rate was not reached: {reached} of {rate} requests/s were answered"));
             }
@@ -189,34 +212,28 @@ impl<'a> Summary<'a> {
         for Row { what, count, a_second, took } in
             [self.requests(), self.reads(), self.writes(), self.updates()]
         {
-            let Percentiles { p50_us, p90_us, p99_us, p999_us, max_us } = took;
             fields.number(what, count);
-            for (figure, number) in [
-                ("per_s", a_second),
-                ("p50_us", p50_us),
-                ("p90_us", p90_us),
-                ("p99_us", p99_us),
-                ("p999_us", p999_us),
-                ("max_us", max_us),
-            ] {
-                fields.number(&format!("{what}_{figure}"), number);
+            fields.maybe(&format!("{what}_per_s"), a_second);
+            for (figure, of) in FIGURES {
+                fields.maybe(&format!("{what}_{figure}_us"), took.as_ref().map(of));
             }
         }
-        let lateness = self.run.lateness.percentiles();
+        fields.maybe("conflated", self.conflated());
         for (key, number) in [
-            ("conflated", self.conflated()),
             ("errors", self.errors()),
             ("refused", counts.refused.value()),
             ("wrong", counts.wrong.value()),
             ("unanswered", counts.unanswered.value()),
             ("lost_connections", counts.lost.value()),
-            ("queued", counts.queued.value()),
-            ("unsent", counts.unsent.value()),
-            ("late_p99_us", lateness.p99_us),
-            ("late_max_us", lateness.max_us),
         ] {
             fields.number(key, number);
         }
+        let is_open = self.plan().pace.is_some();
+        fields.maybe("queued", is_open.then(|| counts.queued.value()));
+        fields.maybe("unsent", is_open.then(|| counts.unsent.value()));
+        let late = measured(&self.run.lateness);
+        fields.maybe("late_p99_us", late.map(|late| late.p99_us));
+        fields.maybe("late_max_us", late.map(|late| late.max_us));
     }
 
     fn put_processes(&self, fields: &mut Fields) {
@@ -228,7 +245,7 @@ impl<'a> Summary<'a> {
         let used = server.as_ref().map(|server| [server.user + server.system, server.user, server.system]);
         let kinds = ["cpu", "user", "system"];
         for (at, kind) in kinds.into_iter().enumerate() {
-            let per_request = used.map(|used| self.per_answer(used[at]));
+            let per_request = used.and_then(|used| self.per_answer(used[at]));
             fields.decimal(&format!("server_{kind}_us_per_request"), per_request);
         }
         fields.decimal("server_cpu_share", used.map(|used| used[0].as_secs_f64() / self.marked_seconds()));
@@ -345,37 +362,32 @@ impl fmt::Display for Summary<'_> {
             rows.push(self.updates());
         }
         for Row { what, count, a_second, took } in rows {
+            let a_second = a_second.map_or("-".to_owned(), |a_second| a_second.to_string());
             write!(f, "{what:<9}{count:>11}{a_second:>11}")?;
-            for us in [took.p50_us, took.p90_us, took.p99_us, took.p999_us, took.max_us] {
-                write!(f, "{:>10.3}", us as f64 / 1_000.0)?;
-            }
+            FIGURES.iter().try_for_each(|(_, of)| write!(f, "{:>10}", ms(took.as_ref().map(of))))?;
             writeln!(f)?;
         }
         writeln!(f)?;
-        if plan.subscribers > 0 {
-            let conflated = self.conflated();
+        if let Some(conflated) = self.conflated() {
             writeln!(f, "conflated {conflated} updates: whoever subscribed was told a newer value instead")?;
         }
         if plan.pace.is_some() {
-            let Percentiles { p99_us, max_us, .. } = self.run.lateness.percentiles();
-            let [p99, max] = [p99_us, max_us].map(|us| us as f64 / 1_000.0);
-            writeln!(
-                f,
-                "late      p99 {p99:.3} ms, max {max:.3} ms: sent after they were due, by the client"
-            )?;
+            let late = measured(&self.run.lateness);
+            let [p99, max] = [late.map(|late| late.p99_us), late.map(|late| late.max_us)].map(ms);
+            writeln!(f, "late      p99 {p99} ms, max {max} ms: sent after they were due, by the client")?;
             let (queued, unsent) = (counts.queued.value(), counts.unsent.value());
             writeln!(f, "queued    {queued} behind others of their connection; {unsent} were never sent")?;
         }
         writeln!(f, "errors    {}", self.errors())?;
         if let Some(Server { user, system, resident_before, resident_after }) = self.server() {
-            let [user_us, system_us] = [user, system].map(|span| self.per_answer(span));
+            let [cpu, user_us, system_us] = [user + system, user, system]
+                .map(|span| self.per_answer(span).map_or("-".to_owned(), |micros| format!("{micros:.2}")));
             let share = (user + system).as_secs_f64() / self.marked_seconds() * 100.0;
             let [before, after] = [resident_before, resident_after].map(|bytes| bytes as f64 / 1_048_576.0);
             writeln!(
                 f,
-                "server    {:.2} µs of CPU a request (user {user_us:.2}, system {system_us:.2}), \
-                 {share:.0} % of a core; {before:.1} MiB before, {after:.1} MiB after",
-                user_us + system_us
+                "server    {cpu} µs of CPU a request (user {user_us}, system {system_us}), {share:.0} % of a \
+                 core; {before:.1} MiB before, {after:.1} MiB after"
             )?;
         }
         let Client { used, waited } = self.client();
@@ -383,6 +395,16 @@ impl fmt::Display for Summary<'_> {
         write!(f, "client    {used:.0} % of its core, waited for it {waited:.0} % of the time")?;
         self.notes().iter().try_for_each(|note| write!(f, "\nnote: {note}"))
     }
+}
+
+/// What was noted, if anything was.
+fn measured(latency: &Latency) -> Option<Percentiles> {
+    (!latency.is_empty()).then(|| latency.percentiles())
+}
+
+/// In milliseconds.
+fn ms(us: Option<u64>) -> String {
+    us.map_or("-".to_owned(), |us| format!("{:.3}", us as f64 / 1_000.0))
 }
 
 #[cfg(test)]

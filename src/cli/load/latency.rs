@@ -37,6 +37,11 @@ impl Latency {
         self.histogram().saturating_record(micros);
     }
 
+    /// Whether nothing was noted.
+    pub(in crate::cli) fn is_empty(&self) -> bool {
+        self.histogram().is_empty()
+    }
+
     pub(in crate::cli) fn percentiles(&self) -> Percentiles {
         Latency::percentiles_of(&self.histogram())
     }
@@ -73,7 +78,7 @@ mod tests {
     #[test]
     fn percentiles_are_of_what_was_noted() {
         let latency = Latency::default();
-        assert_eq!(latency.percentiles(), Percentiles::default());
+        assert_eq!((latency.percentiles(), latency.is_empty()), (Percentiles::default(), true));
         (1..=1_000).for_each(|micros| latency.note(Duration::from_micros(micros)));
         let expected = Percentiles { p50_us: 500, p90_us: 900, p99_us: 990, p999_us: 999, max_us: 1_000 };
         assert_eq!(latency.percentiles(), expected);
