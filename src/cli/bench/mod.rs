@@ -82,8 +82,9 @@ count from when they were due, so that waiting for a turn is in them.",
 answer is checked: that it fits its request, and that a value read was written, the newest where \
 connections share no tags (--tags not below --connections). Modbus: nothing is written unless --writes \
 says so; then holding registers from --address on are overwritten.",
-    note = "--json prints one object: the options; requests, requests_per_s, requests_p50_us, _p90_us, \
-_p99_us, _p999_us, _max_us, the same of reads, writes and updates; conflated; errors, and of them refused, \
+    note = "--json prints one object: version; url; the options; duration_s, the time that was measured; \
+interrupted, whether Ctrl-C ended it; requests, requests_per_s, requests_p50_us, _p90_us, _p99_us, _p999_us, \
+_max_us, the same of reads, writes and updates; conflated; errors, and of them refused, \
 wrong, unanswered; lost_connections; queued, unsent, late_p99_us, late_max_us (--rate); client_cpu_share, \
 client_waited_share, client_was_bottleneck; server_cpu_us_per_request, server_user_us_per_request, \
 server_system_us_per_request, server_cpu_share, server_rss_before_bytes, server_rss_after_bytes (--pid); \
