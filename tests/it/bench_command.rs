@@ -151,6 +151,16 @@ fn subscribers_are_told_each_write_or_a_newer_one() {
     }
 }
 
+/// A preparing write that repeated what the run before had left would be no change, and told to nobody.
+#[test]
+fn one_run_after_another_on_the_same_tags() {
+    let server = Server::start();
+    let args = ["--writes", "100%", "--tags", "20000", "--rate", "500", "--subscribers", "2"];
+    for _ in 0..4 {
+        check_well(&json(&line(&server), &[&args[..], &["--duration", "100ms", "--warm-up", "0s"]].concat()));
+    }
+}
+
 #[test]
 fn a_modbus_server_is_not_written_unless_asked() {
     let (server, url) = modbus();
@@ -264,6 +274,8 @@ fn wrong_answers_are_errors() {
     assert_eq!(number(&outcome, "reads"), 0.0, "what is wrong is no answer: {}", outcome.stdout);
     assert!(outcome.stderr.contains(" × a value that was not there when it was read"), "{}", outcome.stderr);
     assert!(outcome.stdout.contains("was not there"), "{}", outcome.stdout);
+    let hint = "somebody else may write these tags, such as another bench with the same --name";
+    assert!(outcome.stdout.contains(hint) && outcome.stderr.contains(hint), "{}", outcome.stderr);
 }
 
 #[test]
@@ -303,7 +315,11 @@ fn a_server_that_cuts_ends_the_run() {
     let outcome = json(&server.to_string(), &[&args[..], &["--warm-up", "0s"]].concat());
     assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
     assert_eq!((number(&outcome, "lost_connections"), number(&outcome, "writes")), (3.0, 297.0));
-    assert!(outcome.stderr.contains("3 of 3 connections were lost"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("all 3 connections were lost, which ended the run"),
+        "{}",
+        outcome.stderr
+    );
     assert!(outcome.stderr.contains(" × the server "), "{}", outcome.stderr);
 }
 
@@ -378,6 +394,60 @@ fn a_server_that_stalls() {
     assert!(number(&outcome, "requests_max_us") > 5e6, "{}", outcome.stdout);
     assert!(outcome.stderr.contains(" requests were not answered"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("the rate was not reached"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_server_that_is_killed() {
+    let server = Server::start();
+    let pid = server.pid().as_raw_nonzero().to_string();
+    let outcome = thread::scope(|scope| {
+        let args = ["--duration", "1h", "--warm-up", "0s", "--connections", "4", "--pid", &pid];
+        let url = line(&server);
+        let running = scope.spawn(move || json(&url, &args));
+        let mut client = server.client();
+        until("it runs", || client.ask("READ bench/#").len() > 1_000);
+        thread::sleep(Duration::from_millis(300));
+        server.signal(Signal::KILL);
+        running.join().expect("it ends by itself")
+    });
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+    assert_eq!(value(&outcome, "server_cpu_us_per_request"), "null", "{}", outcome.stdout);
+    for part in [
+        "all 4 connections were lost, which ended the run at ",
+        " requests were not answered before their connections were lost",
+        &format!("process {pid} was gone before the end"),
+    ] {
+        assert!(outcome.stderr.contains(part), "no {part:?} in {}", outcome.stderr);
+    }
+    assert!(!outcome.stderr.contains("after the end"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_server_that_is_stopped() {
+    let server = Server::start();
+    server.freeze();
+    let outcome = json(&line(&server), &[]);
+    assert_eq!(outcome.code, Some(1));
+    let why = format!("{} did not answer for 3 s; is the server overloaded or stopped", server.addr(0));
+    assert!(outcome.stderr.contains(&why), "{}", outcome.stderr);
+}
+
+/// Each key of the object that is none of an option's is explained.
+#[test]
+fn help_names_what_json_prints() {
+    let (server, folder) = (Server::start(), Folder::new());
+    let help = run(&folder, &["bench", "--help"]).stdout;
+    let outcome = json(&line(&server), &["--rate", "100"]);
+    let (_, figures) = outcome.stdout.split_once("\"seed\":").expect("the last of the options");
+    let keys = figures.split(",\"").skip(1).filter_map(|field| field.split_once("\":"));
+    let mut count = 0;
+    for (key, _) in keys {
+        let rows = ["requests", "reads", "writes", "updates"];
+        let figure = rows.iter().find_map(|row| key.strip_prefix(row)).unwrap_or(key);
+        assert!(help.contains(figure), "no {key} in {help}");
+        count += 1;
+    }
+    assert!(count > 40, "{figures}");
 }
 
 #[test]
@@ -476,5 +546,7 @@ fn what_cannot_be_measured() {
         let outcome = run(&folder, &[&["bench"], args].concat());
         assert_eq!((outcome.code, &*outcome.stdout), (Some(code), ""), "{args:?}: {}", outcome.stderr);
         assert!(outcome.stderr.contains(part), "{args:?}: {}", outcome.stderr);
+        // Whoever is not there, or speaks otherwise, has not turned anybody away.
+        assert!(!outcome.stderr.contains("max_connections"), "{args:?}: {}", outcome.stderr);
     }
 }

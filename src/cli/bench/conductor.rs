@@ -16,8 +16,10 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 /// So long after the first fault before the run, what else comes of its cause is waited for: a refusal, and
 /// then the end of its connection.
 const FAULTS_WITHIN: Duration = Duration::from_millis(250);
+/// For so long after the end what was due before is still sent.
+const BACKLOG_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last answers and updates may take, and how often they are looked at.
-pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const UPDATES_POLL: Duration = Duration::from_millis(20);
 /// Where writers share tags, it cannot be known which update is the last: none came for so long.
 const QUIET: Duration = Duration::from_millis(200);
@@ -32,10 +34,12 @@ pub(super) struct Conductor {
     phase: Phase,
     /// The phase ends then, whatever came of it.
     until: Tick,
-    /// Answers and updates that were seen so far, and when there were more.
+    /// How many of what is waited for were seen so far, and when there were more.
     seen: (u64, Tick),
     /// At the beginning of what is measured, and at its end.
     marks: Vec<Mark>,
+    /// How long after that end the last answers were waited for.
+    pub(super) waited: Duration,
     pub(super) interrupted: bool,
     /// Why there was no run.
     pub(super) failed: Option<String>,
@@ -46,6 +50,8 @@ enum Phase {
     Preparing,
     WarmingUp,
     Measuring,
+    /// What was due before the end is sent.
+    Backlog,
     /// The last answers come.
     Answers,
     Over,
@@ -81,6 +87,7 @@ impl Conductor {
             until: Tick::NEVER,
             seen: (0, Tick::default()),
             marks: Vec::new(),
+            waited: Duration::ZERO,
             interrupted: false,
             failed: None,
         }
@@ -109,17 +116,24 @@ impl Conductor {
                 Phase::Measuring if now >= self.until || self.all_are_lost() => {
                     self.run.end_now(now);
                     self.mark(now);
-                    self.enter(Phase::Answers, now + ANSWERS_WITHIN);
-                    self.seen.1 = now;
+                    self.enter(Phase::Backlog, now + BACKLOG_WITHIN);
+                    self.seen = (self.come(), now);
                 }
-                Phase::Answers if now >= self.until || self.all_has_come(now) => {
+                Phase::Backlog if now >= self.until || self.all_has_come(now) || self.nothing_comes(now) => {
+                    self.run.close();
+                    self.enter(Phase::Answers, now + ANSWERS_WITHIN);
+                }
+                Phase::Answers if now >= self.until || self.all_has_come(now) || self.nothing_comes(now) => {
                     self.enter(Phase::Over, Tick::NEVER);
                 }
-                Phase::Over => return Course::Stop,
-                Phase::WarmingUp | Phase::Measuring | Phase::Answers => {}
+                Phase::Over => {
+                    self.waited = self.marks.last().map_or(Duration::ZERO, |end| now - end.at);
+                    return Course::Stop;
+                }
+                Phase::WarmingUp | Phase::Measuring | Phase::Backlog | Phase::Answers => {}
             }
             if self.phase == before {
-                let looks = matches!(self.phase, Phase::Preparing | Phase::Answers);
+                let looks = matches!(self.phase, Phase::Preparing | Phase::Backlog | Phase::Answers);
                 let again = if looks { now + UPDATES_POLL } else { Tick::NEVER };
                 return Course::GoOn(again.min(self.until).min(shown));
             }
@@ -137,7 +151,7 @@ impl Conductor {
                 self.until = now;
             }
             // Impatience.
-            Phase::Answers | Phase::Over => self.until = now,
+            Phase::Backlog | Phase::Answers | Phase::Over => self.enter(Phase::Over, Tick::NEVER),
         }
     }
 
@@ -151,9 +165,12 @@ impl Conductor {
                 return;
             }
             let faults = self.run.faults.lines().join("; ");
-            let hint = match counts.lost.value() {
-                0 => String::new(),
-                _ => format!("; does the server allow {wanted} connections (max_connections)?"),
+            // Whoever answers otherwise than a server of that protocol has no such limit.
+            let was_turned_away = counts.closed.value() > 0 && counts.wrong.value() == 0;
+            let hint = if was_turned_away {
+                format!("; does the server allow {wanted} connections (max_connections)?")
+            } else {
+                String::new()
             };
             self.fail(format!("the run could not begin: {faults}{hint}"));
         } else if ready == wanted {
@@ -206,6 +223,16 @@ impl Conductor {
         self.run.counts.lost.value() as usize >= self.run.plan.connections + self.run.plan.subscribers
     }
 
+    /// Answers and updates.
+    fn come(&self) -> u64 {
+        self.run.counts.answers.value() + self.run.counts.all_updates.value()
+    }
+
+    /// What is still on its way will hardly come.
+    fn nothing_comes(&mut self, now: Tick) -> bool {
+        self.is_quiet(now, ANSWERS_WITHIN, self.come())
+    }
+
     fn all_has_come(&mut self, now: Tick) -> bool {
         if self.run.counts.in_flight.value() > 0 {
             return false;
@@ -216,7 +243,7 @@ impl Conductor {
         if self.run.plan.is_exclusive() {
             return self.watches.iter().all(|watch| watch.behind(&self.run) == 0);
         }
-        self.is_quiet(now, QUIET, self.run.counts.updates.value())
+        self.is_quiet(now, QUIET, self.come())
     }
 
     fn show(&mut self, now: Tick) -> Tick {
@@ -230,6 +257,11 @@ impl Conductor {
             }
             format!("{rate} requests/s, {} errors", run.faults.count())
         })
+    }
+
+    /// The process of the server, if it is known.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Family::eldest)
     }
 
     /// It is over: whoever is behind now stays so. The marks, unless there was no run.

@@ -32,7 +32,7 @@ pub(super) enum Taken {
     /// So many bytes of an answer to that: what was read, if it is known.
     Answer(usize, Asked, Result<Option<u64>, Fault>),
     /// What is no answer. The connection cannot go on.
-    Violation(String),
+    Violation(Fault),
 }
 
 /// What may be wrong with an answer.
@@ -42,6 +42,9 @@ pub(super) enum Fault {
     Refused(String),
     /// It cannot be the answer to what was asked.
     Wrong(String),
+    /// It has a value that this run did not write, or not last: that is wrong too, unless somebody else
+    /// writes there.
+    Foreign(String),
 }
 
 pub(super) trait Dialect: Send {

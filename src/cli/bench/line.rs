@@ -1,13 +1,15 @@
-//! `SET` and `GET`. Each value is the microsecond at which its write was due, so that a subscriber knows how
-//! old it is.
+//! `SET` and `GET`. Each value is the microsecond since 1970 at which its write was due, so that a subscriber
+//! knows how old it is, and that it is none of an earlier run.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::base::time::Tick;
 use crate::cli::load::{Lines, Reply, Sample};
 use crate::engine::Context;
 
 use super::dialect::{Asked, Dialect, Fault, Taken, What};
+use super::run::Run;
 
 /// The digits of the largest value.
 const DIGITS: usize = 20;
@@ -15,6 +17,7 @@ const DIGITS: usize = 20;
 const BESIDES_BYTES: usize = 40;
 
 pub(super) struct Line {
+    run: Arc<Run>,
     root: String,
     /// Texts of that length; whole numbers where there is none.
     value_bytes: Option<usize>,
@@ -23,8 +26,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(root: &str, value_bytes: Option<usize>) -> Line {
-        Line { root: root.to_owned(), value_bytes, line: Vec::new() }
+    pub(super) fn new(run: Arc<Run>, root: &str, value_bytes: Option<usize>) -> Line {
+        Line { run, root: root.to_owned(), value_bytes, line: Vec::new() }
     }
 
     fn push_name(&mut self, place: usize) {
@@ -66,7 +69,7 @@ impl Dialect for Line {
     }
 
     fn next_value(&self, last: u64, due: Tick) -> u64 {
-        due.as_micros().max(last + 1)
+        self.run.value_at(due).max(last + 1)
     }
 
     /// A tag is there once it was written.
@@ -100,23 +103,27 @@ impl Dialect for Line {
         let mut lines = Lines::of(input);
         let Some(line) = lines.next() else {
             let too_long = lines.rest_is_too_long();
-            return if too_long { Taken::Violation("a line without an end".to_owned()) } else { Taken::Part };
+            let fault = || Fault::Wrong("a line without an end".to_owned());
+            return if too_long { Taken::Violation(fault()) } else { Taken::Part };
         };
         let result = match Reply::parse(line) {
             Reply::Ok(rest) => Ok(rest),
             Reply::Err(text) => Err(Fault::Refused(format!("ERR {text}"))),
-            _ => return Taken::Violation(format!("a line that is no answer: {}", shown(line))),
+            _ => {
+                return Taken::Violation(Fault::Wrong(format!("a line that is no answer: {}", shown(line))));
+            }
         };
         let Some(asked) = waiting.pop_front() else {
-            // Such as that there are too many connections.
-            return Taken::Violation(format!("unasked: {}", shown(line)));
+            let unasked = || Fault::Wrong(format!("unasked: {}", shown(line)));
+            // It may refuse the connection itself, such as when there are too many.
+            return Taken::Violation(result.err().unwrap_or_else(unasked));
         };
         let result = result.and_then(|rest| match asked.what {
             What::Write(_) if rest.is_empty() => Ok(None),
             What::Read { .. } => match Sample::parse(rest) {
                 Some(Sample { value, quality: b"good", .. }) => value_of(value)
                     .map(Some)
-                    .ok_or_else(|| Fault::Wrong(format!("a value that nobody wrote: {}", shown(line)))),
+                    .ok_or_else(|| Fault::Foreign(format!("a value that nobody wrote: {}", shown(line)))),
                 _ => Err(Fault::Wrong(format!("no good sample in answer to GET: {}", shown(line)))),
             },
             What::Write(_) => Err(Fault::Wrong(format!("no answer to SET: {}", shown(line)))),

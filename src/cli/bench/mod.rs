@@ -270,7 +270,7 @@ impl Bench {
         let mut engine = load::engine(now);
         let deadlines = if plan.pace.is_some() { Deadlines::Fine } else { Deadlines::Coarse };
         let progress = Progress::new(plan.warm_up + plan.duration);
-        let run = Arc::new(Run::new(plan));
+        let run = Arc::new(Run::new(plan, now));
         let watches: Vec<_> =
             (0..run.plan.subscribers).map(|_| Arc::new(Watch::new(run.plan.places))).collect();
         let mut number = 0;

@@ -59,13 +59,13 @@ impl Modbus {
         let counts_up =
             registers.iter().enumerate().all(|(at, register)| register == base.wrapping_add(at as u16));
         if !counts_up {
-            return Err(Fault::Wrong("registers of different writes in one answer".to_owned()));
+            return Err(Fault::Foreign("registers of different writes in one answer".to_owned()));
         }
         let sent = self.run.sent(place);
         let behind = u64::from((sent as u16).wrapping_sub(base));
-        match sent.checked_sub(behind) {
+        match sent.checked_sub(behind).filter(|value| *value > self.run.value_before_all()) {
             Some(value) => Ok(Some(value)),
-            None => Err(Fault::Wrong("a value that nobody wrote".to_owned())),
+            None => Err(Fault::Foreign("a value that nobody wrote".to_owned())),
         }
     }
 }
@@ -77,7 +77,7 @@ impl Dialect for Modbus {
     }
 
     fn next_value(&self, last: u64, _due: Tick) -> u64 {
-        last + 1
+        last.max(self.run.value_before_all()) + 1
     }
 
     /// Nothing is written to a device unless that is asked for.
@@ -103,11 +103,12 @@ impl Dialect for Modbus {
         let frame = match Frame::parse(input) {
             Ok(Some(frame)) => frame,
             Ok(None) => return Taken::Part,
-            Err(violation) => return Taken::Violation(format!("no Modbus: {violation}")),
+            Err(violation) => return Taken::Violation(Fault::Wrong(format!("no Modbus: {violation}"))),
         };
         let place = waiting.iter().position(|asked| asked.id == frame.transaction);
         let Some(asked) = place.and_then(|place| waiting.remove(place)) else {
-            return Taken::Violation(format!("an answer to transaction {}, unasked", frame.transaction));
+            let unasked = format!("an answer to transaction {}, unasked", frame.transaction);
+            return Taken::Violation(Fault::Wrong(unasked));
         };
         let result = if frame.unit == self.unit {
             self.with_request(&asked, |request| Response::decode(request, frame.pdu)).map_err(Fault::from)

@@ -53,7 +53,7 @@ enum Phase {
 impl Requester {
     pub(super) fn new(run: Arc<Run>, number: usize) -> Requester {
         let dialect: Box<dyn Dialect> = match &run.plan.speech {
-            Speech::Line { root, value_bytes } => Box::new(Line::new(root, *value_bytes)),
+            Speech::Line { root, value_bytes } => Box::new(Line::new(Arc::clone(&run), root, *value_bytes)),
             Speech::Modbus { unit, address, registers } => {
                 Box::new(Modbus::new(Arc::clone(&run), *unit, *address, *registers))
             }
@@ -132,7 +132,7 @@ impl Requester {
     /// When the next request is due, if it is to be sent at `now`.
     fn due(&self, now: Tick) -> Option<Tick> {
         let due = self.next_due().unwrap_or(now);
-        (due <= now && due < self.run.end()).then_some(due)
+        (due <= now && due < self.run.end() && !self.run.is_closed()).then_some(due)
     }
 
     /// In an open loop.
@@ -184,7 +184,7 @@ impl Requester {
             (Ok(Some(value)), What::Read { least, most }) => {
                 let most = most.unwrap_or_else(|| run.sent(asked.place));
                 let is_right = (least..=most).contains(&value);
-                (!is_right).then(|| Fault::Wrong("a value that was not there when it was read".to_owned()))
+                (!is_right).then(|| Fault::Foreign("a value that was not there when it was read".to_owned()))
             }
             (Ok(None), What::Read { .. }) => None,
             (Err(fault), _) => Some(fault),
@@ -207,12 +207,17 @@ impl Requester {
     }
 
     fn on_fault(&self, fault: Fault) {
+        let Run { counts, faults, .. } = &*self.run;
         let (count, text) = match fault {
-            Fault::Refused(text) => (&self.run.counts.refused, text),
-            Fault::Wrong(text) => (&self.run.counts.wrong, text),
+            Fault::Refused(text) => (&counts.refused, text),
+            Fault::Wrong(text) => (&counts.wrong, text),
+            Fault::Foreign(text) => {
+                counts.foreign.add(1);
+                (&counts.wrong, text)
+            }
         };
         count.add(1);
-        self.run.faults.note(text);
+        faults.note(text);
     }
 
     /// No answer came, or will come: it took so long at least.
@@ -239,7 +244,7 @@ impl Session for Requester {
                     self.on_answer(now, &asked, result);
                 }
                 Taken::Violation(why) => {
-                    self.on_fault(Fault::Wrong(why));
+                    self.on_fault(why);
                     return Consumed { bytes, flow: Flow::Close(End::Violation) };
                 }
             }
@@ -264,7 +269,7 @@ impl Session for Requester {
         match self.phase {
             Phase::Preparing(_) => None,
             Phase::Waiting(look) => Some(look.min(self.run.begin())),
-            Phase::Running if self.is_full => None,
+            Phase::Running if self.is_full || self.run.is_closed() => None,
             Phase::Running => self.next_due().filter(|due| *due < self.run.end()),
         }
     }
@@ -272,7 +277,7 @@ impl Session for Requester {
     fn on_end(&mut self, cx: &mut Context<'_>, why: End) {
         let now = cx.now().tick;
         if why != End::Shutdown {
-            self.run.counts.lost.add(1);
+            self.run.on_lost(why);
             if why != End::Violation {
                 self.run.faults.note(say_end(why));
             }
@@ -280,6 +285,7 @@ impl Session for Requester {
         for asked in std::mem::take(&mut self.waiting) {
             self.run.counts.in_flight.sub(1);
             self.run.counts.unanswered.add(1);
+            self.run.counts.cut.add(u64::from(why != End::Shutdown));
             // One of the warm-up may have waited all the time that is measured.
             if now >= self.run.measured() {
                 self.note_unanswered(now, matches!(asked.what, What::Write(_)), asked.due);

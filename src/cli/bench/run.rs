@@ -1,8 +1,11 @@
 //! What all sessions of a run share. They run in one thread, one after another: the locks are for the
 //! compiler.
 
-use crate::base::time::Tick;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::time::{Now, Tick};
 use crate::cli::load::{Faults, Latency};
+use crate::engine::End;
 use crate::metrics::Counter;
 
 use super::plan::Plan;
@@ -19,6 +22,10 @@ pub(super) struct Run {
     /// How late requests were sent though their connection was free: ours to answer for.
     pub(super) lateness: Latency,
     board: Vec<Place>,
+    /// Microseconds from 1970 to tick 0: values count from 1970, so that no run writes those of one before.
+    epoch_us: u64,
+    /// Nothing is sent any more, whatever was due.
+    is_closed: AtomicBool,
     /// When requests begin, in microseconds; when those begin that are measured; when they end.
     begin: Counter,
     measured: Counter,
@@ -43,14 +50,20 @@ pub(super) struct Counts {
     pub(super) refused: Counter,
     /// Answered by what cannot be.
     pub(super) wrong: Counter,
+    /// Of those, and of updates: values that this run did not write, or not last.
+    pub(super) foreign: Counter,
     /// Never answered, measured or not.
     pub(super) unanswered: Counter,
+    /// Of those, the ones whose connection ended before the run did.
+    pub(super) cut: Counter,
     /// Due while as many were in flight on their connection as may be; sent later.
     pub(super) queued: Counter,
     /// Due, and never sent.
     pub(super) unsent: Counter,
     /// Connections that ended before the run did.
     pub(super) lost: Counter,
+    /// Of those, the ones that the server ended.
+    pub(super) closed: Counter,
     pub(super) updates: Counter,
     /// Rightly told, measured or not.
     pub(super) all_updates: Counter,
@@ -84,7 +97,8 @@ struct Place {
 }
 
 impl Run {
-    pub(super) fn new(plan: Plan) -> Run {
+    pub(super) fn new(plan: Plan, now: Now) -> Run {
+        let wall_us = u64::try_from(now.wall.0).unwrap_or(0) * 1_000;
         let run = Run {
             counts: Counts::default(),
             faults: Faults::default(),
@@ -94,6 +108,8 @@ impl Run {
             lateness: Latency::default(),
             board: (0..plan.places).map(|_| Place::default()).collect(),
             plan,
+            epoch_us: wall_us.saturating_sub(now.tick.as_micros()),
+            is_closed: AtomicBool::new(false),
             begin: Counter::default(),
             measured: Counter::default(),
             end: Counter::default(),
@@ -128,6 +144,38 @@ impl Run {
 
     pub(super) fn end_now(&self, now: Tick) {
         self.end.set(self.end.value().min(now.as_micros()));
+    }
+
+    /// Send nothing any more, though it was due.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// The value of a write that is due then, where values say when that was.
+    pub(super) fn value_at(&self, due: Tick) -> u64 {
+        self.epoch_us + due.as_micros()
+    }
+
+    /// When the write of that value was due.
+    pub(super) fn due_of(&self, value: u64) -> Tick {
+        Tick::from_micros(value.saturating_sub(self.epoch_us))
+    }
+
+    /// Below all values, where they only count up.
+    pub(super) fn value_before_all(&self) -> u64 {
+        self.epoch_us / 1_000
+    }
+
+    /// A connection ended before the run did.
+    pub(super) fn on_lost(&self, why: End) {
+        self.counts.lost.add(1);
+        if matches!(why, End::PeerClosed | End::Broken(_)) {
+            self.counts.closed.add(1);
+        }
     }
 
     /// Whether what was due then counts.

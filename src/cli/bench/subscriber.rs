@@ -38,6 +38,11 @@ impl Subscriber {
         Subscriber { run, watch, root: root.to_owned(), is_ready: false }
     }
 
+    fn foreign(&self, what: &str) {
+        self.run.counts.foreign.add(1);
+        self.wrong(what);
+    }
+
     fn wrong(&self, what: &str) {
         self.run.counts.wrong.add(1);
         self.run.faults.note(what);
@@ -60,15 +65,15 @@ impl Subscriber {
         let Some((place, told)) = self.watched(name) else { return };
         let value = match value_of(value) {
             Some(value) if value <= self.run.sent(place) => value,
-            _ => return self.wrong("an update with a value that nobody wrote"),
+            _ => return self.foreign("an update with a value that nobody wrote"),
         };
         // Writes of several connections may be carried out in another order than they were made.
         if value < told.value() && self.run.plan.is_exclusive() {
-            self.wrong("an update that is older than one before");
+            self.foreign("an update that is older than one before");
         }
         told.set(value);
         self.run.counts.all_updates.add(1);
-        let due = Tick::from_micros(value);
+        let due = self.run.due_of(value);
         if self.run.counts_at(due) {
             self.run.counts.updates.add(1);
             self.run.updates.note(now - due);
@@ -110,7 +115,7 @@ impl Session for Subscriber {
 
     fn on_end(&mut self, _cx: &mut Context<'_>, why: End) {
         if why != End::Shutdown {
-            self.run.counts.lost.add(1);
+            self.run.on_lost(why);
             self.run.faults.note(format_args!("of a subscriber: {}", say_end(why)));
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::load::{LATE_US, Latency, Outcome, Percentiles, per_second};
 
-use super::conductor::{ANSWERS_WITHIN, Conductor, Mark};
+use super::conductor::{Conductor, Mark};
 use super::json::Fields;
 use super::plan::{Plan, Speech};
 use super::run::{Done, Run};
@@ -34,6 +34,10 @@ pub(super) struct Summary<'a> {
     run: &'a Run,
     first: Mark,
     last: Mark,
+    /// How long after the end the last answers were waited for.
+    waited: Duration,
+    /// The server's process, if it is known.
+    pid: Option<u32>,
     resident_before: u64,
     interrupted: bool,
 }
@@ -68,8 +72,8 @@ impl<'a> Summary<'a> {
     /// Of what the conductor saw; an error if there was nothing to measure.
     pub(super) fn of(run: &'a Run, conductor: &mut Conductor) -> Result<Summary<'a>, String> {
         let (first, last) = conductor.finish()?;
-        let Conductor { resident_before, interrupted, .. } = *conductor;
-        Ok(Summary { run, first, last, resident_before, interrupted })
+        let Conductor { waited, resident_before, interrupted, .. } = *conductor;
+        Ok(Summary { run, first, last, waited, pid: conductor.pid(), resident_before, interrupted })
     }
 
     fn plan(&self) -> &Plan {
@@ -174,6 +178,21 @@ impl<'a> Summary<'a> {
                      which counts as the server's time"
                 ));
             }
+        }
+        if self.run.counts.foreign.value() > 0 {
+            let (what, who) = match self.plan().speech {
+                Speech::Line { .. } => ("tags", "another bench with the same --name"),
+                Speech::Modbus { .. } => ("registers", "another bench, or what the device itself does"),
+            };
+            notes.push(format!(
+                "there were values that this run did not write, or not last: somebody else may write these \
+                 {what}, such as {who}"
+            ));
+        }
+        if let Some(pid) = self.pid.filter(|_| self.server().is_none()) {
+            notes.push(format!(
+                "process {pid} was gone before the end, so its CPU time and memory are not known (--pid)"
+            ));
         }
         if self.interrupted {
             notes.push("ended early, by a signal".to_owned());
@@ -298,15 +317,31 @@ impl Outcome for Summary<'_> {
     fn complaints(&self) -> Vec<String> {
         let mut complaints = self.run.faults.lines();
         let counts = &self.run.counts;
-        let (lost, unanswered) = (counts.lost.value(), counts.unanswered.value());
-        if lost > 0 {
-            let all = self.plan().connections + self.plan().subscribers;
-            complaints.push(format!("{lost} of {all} connections were lost; the others went on"));
+        let all = self.plan().connections + self.plan().subscribers;
+        match counts.lost.value() {
+            0 => {}
+            lost if lost < all as u64 => {
+                complaints.push(format!("{lost} of {all} connections were lost; the others went on"));
+            }
+            _ if self.span() < self.plan().duration && !self.interrupted => {
+                let seconds = self.span().as_secs_f64();
+                complaints
+                    .push(format!("all {all} connections were lost, which ended the run at {seconds:.1} s"));
+            }
+            _ => complaints.push(format!("all {all} connections were lost")),
         }
-        if unanswered > 0 {
-            let seconds = ANSWERS_WITHIN.as_secs();
+        let cut = counts.cut.value();
+        if cut > 0 {
             complaints.push(format!(
-                "{unanswered} requests were not answered, up to {seconds} s after the end; in the figures \
+                "{cut} requests were not answered before their connections were lost; in the figures they \
+                 took until then"
+            ));
+        }
+        let unanswered = counts.unanswered.value() - cut;
+        if unanswered > 0 {
+            let seconds = self.waited.as_secs_f64();
+            complaints.push(format!(
+                "{unanswered} requests were not answered, up to {seconds:.1} s after the end; in the figures \
                  they took until then"
             ));
         }

@@ -9,7 +9,7 @@ use super::requester::Requester;
 use super::run::Run;
 use super::subscriber::{Subscriber, Watch};
 use super::summary::Summary;
-use crate::base::time::Tick;
+use crate::base::time::{Now, Tick, Timestamp};
 use crate::cli::load::{Outcome, endpoint};
 use crate::engine::ConnKey;
 use crate::engine::rig::Rig;
@@ -27,7 +27,12 @@ struct Bench {
 impl Bench {
     /// One connection, before anything was answered.
     fn connect(plan: Plan) -> Bench {
-        let run = Arc::new(Run::new(plan));
+        Bench::connect_at(Timestamp::default(), plan)
+    }
+
+    /// One whose clock begins at that time.
+    fn connect_at(wall: Timestamp, plan: Plan) -> Bench {
+        let run = Arc::new(Run::new(plan, Now { wall, ..Now::default() }));
         let session = Box::new(Requester::new(Arc::clone(&run), 0));
         let mut rig = Rig::new("line");
         rig.advance(MS);
@@ -117,6 +122,7 @@ fn what_is_never_answered_or_sent_counts() {
     bench.rig.settle();
     let Run { counts, writes, faults, .. } = &*bench.run;
     assert_eq!((counts.unanswered.value(), counts.unsent.value(), counts.lost.value()), (1, 6, 1));
+    assert_eq!((counts.cut.value(), counts.closed.value()), (1, 1));
     let took = writes.percentiles();
     assert!((650_000..=651_000).contains(&took.max_us), "{took:?}");
     assert!((350_000..=351_000).contains(&took.p50_us), "{took:?}");
@@ -161,6 +167,97 @@ fn a_second_is_of_the_time_that_is_measured() {
 }
 
 #[test]
+fn a_backlog_of_the_warm_up_is_not_sent() {
+    let pace = Some(Pace { rate: 10, connections: 1 });
+    let mut bench = Bench::begin(Plan { pace, warm_up: 1_000 * MS, ..Plan::of_test() });
+    let begin = bench.run.begin().as_micros();
+    assert_eq!(bench.writes(), [begin]);
+    bench.rig.advance(700 * MS);
+    bench.answer("OK\n");
+    assert_eq!(bench.writes(), [begin + 100_000]);
+    bench.rig.advance(500 * MS);
+    bench.answer("OK\n");
+    assert_eq!(bench.writes(), [begin + 1_000_000], "the first that counts");
+    assert_eq!(bench.run.counts.queued.value(), 1);
+}
+
+/// What is left of a backlog some time after the end is not sent, and what was sent has its time.
+#[test]
+fn a_backlog_is_not_sent_for_ever() {
+    let pace = Some(Pace { rate: 100, connections: 1 });
+    let (mut bench, mut conductor) = Bench::conducted(Plan { pace, ..Plan::of_test() });
+    bench.turn(&mut conductor, 100 * MS, 0);
+    bench.turn(&mut conductor, 500 * MS, 1);
+    bench.turn(&mut conductor, 500 * MS, 1);
+    // Five seconds of backlog, an answer in each.
+    for _ in 0..5 {
+        assert!(matches!(bench.turn(&mut conductor, 900 * MS, 1), Course::GoOn(_)));
+    }
+    bench.rig.take(bench.server);
+    assert!(matches!(bench.turn(&mut conductor, 499 * MS, 0), Course::GoOn(_)));
+    assert!(matches!(bench.turn(&mut conductor, 1_000 * MS, 0), Course::GoOn(_)), "one is in flight");
+    assert!(matches!(bench.turn(&mut conductor, 1_000 * MS, 1), Course::Stop));
+    assert_eq!(bench.rig.take(bench.server), "", "nothing more is sent");
+    bench.rig.engine.stop(&mut bench.rig.lines);
+    bench.rig.settle();
+    let Run { counts, .. } = &*bench.run;
+    assert_eq!((counts.writes.value(), counts.unanswered.value(), counts.unsent.value()), (8, 0, 92));
+    let summary = Summary::of(&bench.run, &mut conductor).unwrap();
+    assert_eq!(summary.complaints(), [] as [&str; 0]);
+    assert!(summary.notes().join("\n").contains("the rate was not reached: 2 of 100"), "{summary}");
+}
+
+#[test]
+fn nobody_waits_for_connections_that_were_lost() {
+    let (mut bench, mut conductor) = Bench::conducted(Plan { pipeline: 2, ..Plan::of_test() });
+    bench.turn(&mut conductor, 100 * MS, 0);
+    bench.rig.advance(250 * MS);
+    bench.rig.break_off(bench.server);
+    bench.rig.advance(50 * MS);
+    assert!(matches!(conductor.conduct(bench.rig.now(), false), Course::Stop));
+    let summary = Summary::of(&bench.run, &mut conductor).unwrap();
+    let complaints = summary.complaints();
+    for part in [
+        "all 1 connections were lost, which ended the run at 0.3 s",
+        "2 requests were not answered before their connections were lost",
+    ] {
+        assert!(complaints.iter().any(|complaint| complaint.contains(part)), "no {part:?}: {complaints:?}");
+    }
+    assert!(!complaints.iter().any(|complaint| complaint.contains("after the end")), "{complaints:?}");
+}
+
+/// Writing what an earlier run left would be no change: nobody would be told of it, nor could see it.
+#[test]
+fn a_run_writes_nothing_that_an_earlier_one_wrote() {
+    let later = Timestamp(0x1020);
+    let mut first = Bench::connect(Plan::of_test());
+    let mut second = Bench::connect_at(later, Plan::of_test());
+    assert_eq!(first.writes(), [1_000], "a millisecond after the beginning");
+    assert_eq!(second.writes(), [4_129_000]);
+
+    let speech = Speech::Modbus { unit: 5, address: 0, registers: 1 };
+    let plan = || Plan { speech: speech.clone(), ..Plan::of_test() };
+    let [mut first, mut second] = [Timestamp::default(), later].map(|wall| Bench::connect_at(wall, plan()));
+    assert_eq!(first.rig.take(first.server).as_bytes(), b"\0\x01\0\0\0\x06\x05\x06\0\0\0\x01");
+    assert_eq!(second.rig.take(second.server).as_bytes(), b"\0\x01\0\0\0\x06\x05\x06\0\0\x10\x21");
+}
+
+#[test]
+fn what_was_not_measured_is_null() {
+    let (mut bench, mut conductor) = Bench::conducted(Plan::of_test());
+    for (later, answers) in [(100, 0), (400, 1), (600, 0)] {
+        bench.turn(&mut conductor, later * MS, answers);
+    }
+    assert!(matches!(bench.turn(&mut conductor, MS, 1), Course::Stop));
+    let summary = Summary::of(&bench.run, &mut conductor).unwrap();
+    let json = summary.json();
+    for key in ["reads_per_s", "reads_p50_us", "updates_per_s", "updates_max_us", "conflated", "unsent"] {
+        assert!(json.contains(&format!("\"{key}\":null")), "{key}: {json}");
+    }
+    assert!(!json.contains("\"writes_p50_us\":null") && json.contains("\"reads\":0,"), "{json}");
+}
+
+#[test]
 fn a_run_without_time_measures_nothing() {
     let (mut bench, mut conductor) = Bench::conducted(Plan::of_test());
     assert!(matches!(bench.turn(&mut conductor, 5_000 * MS, 1), Course::Stop));
@@ -176,6 +273,7 @@ fn answers_in_the_line_protocol_are_checked() {
         (1.0, "OK 5\n",                      "no answer to SET: OK 5"),
         (1.0, "ERR limit 5 tags\n",          "ERR limit 5 tags"),
         (1.0, "OK\nOK\n",                    "unasked: OK"),
+        (1.0, "OK\nERR limit 9 in all\n",    "ERR limit 9 in all"),
         (1.0, "HTTP/1.1 400 Bad Request\n",  "a line that is no answer: HTTP/1.1 400 Bad Request"),
         (0.0, "OK @ good 5\n",               ""),
         (0.0, "OK \"@\" good 5\n",           ""),
@@ -237,7 +335,8 @@ fn answers_in_modbus_are_checked() {
 
 #[test]
 fn subscribers_hold_updates_against_what_was_sent() {
-    let run = Arc::new(Run::new(Plan { places: 2, subscribers: 1, ..Plan::of_test() }));
+    let now = Now { wall: Timestamp(1_000), ..Now::default() };
+    let run = Arc::new(Run::new(Plan { places: 2, subscribers: 1, ..Plan::of_test() }, now));
     let watch = Arc::new(Watch::new(2));
     let mut rig = Rig::new("line");
     rig.advance(MS);
@@ -251,7 +350,7 @@ fn subscribers_hold_updates_against_what_was_sent() {
     rig.ask(server, "VAL bench/0 7777777777 good 1\nVAL bench/elsewhere 1 good 1\nOK 2\n");
     assert_eq!((run.counts.ready.value(), watch.behind(&run)), (1, 0));
     run.begin_at(rig.now());
-    let begin = run.begin().as_micros();
+    let begin = run.value_at(run.begin());
     for (place, value) in [(0, begin), (1, begin + 10)] {
         run.on_sent(place, value);
         run.on_confirmed(place, value);

@@ -55,6 +55,8 @@ pub(in crate::cli) struct Usage {
 /// Of one process, in the system's units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Stat {
+    /// It is there only until its parent has heard of its end.
+    has_ended: bool,
     parent: u32,
     /// With that of children that ended and were waited for.
     user_ticks: u64,
@@ -69,6 +71,11 @@ impl Family {
         let mut family = Family { members: vec![pid] };
         family.look()?;
         Ok(family)
+    }
+
+    /// The process that it is the family of.
+    pub(in crate::cli) fn eldest(&self) -> u32 {
+        *self.members.first().expect("a family has an eldest")
     }
 
     /// Find the children that came since. It looks at all processes: not in the middle of a measurement.
@@ -94,9 +101,11 @@ impl Family {
     /// What those have used so far who were found. An error if the eldest is gone; what a child used that
     /// ended is with its parent.
     pub(in crate::cli) fn usage(&self) -> io::Result<Usage> {
-        let (eldest, others) = self.members.split_first().expect("a family has an eldest");
-        let mut sum = stat(*eldest)?;
-        for other in others.iter().filter_map(|pid| stat(*pid).ok()) {
+        let mut sum = stat(self.eldest())?;
+        if sum.has_ended {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        for other in self.members[1..].iter().filter_map(|pid| stat(*pid).ok()) {
             sum.user_ticks += other.user_ticks;
             sum.system_ticks += other.system_ticks;
             sum.resident_pages += other.resident_pages;
@@ -122,6 +131,7 @@ impl Stat {
         let fields: Vec<&str> = after_name.split(' ').collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
         Some(Stat {
+            has_ended: *fields.first()? == "Z",
             parent: u32::try_from(field(4)?).ok()?,
             user_ticks: field(14)? + field(16)?,
             system_ticks: field(15)? + field(17)?,
@@ -138,7 +148,11 @@ mod tests {
     fn the_fields_of_a_process() {
         let text = "42 (a ) b) S 7 42 42 0 -1 4194560 157 21 0 0 100 20 3 4 20 0 1 0 2207 7311360 1045 18446";
         let stat = Stat::parse(text).unwrap();
-        assert_eq!(stat, Stat { parent: 7, user_ticks: 103, system_ticks: 24, resident_pages: 1045 });
+        let expected =
+            Stat { has_ended: false, parent: 7, user_ticks: 103, system_ticks: 24, resident_pages: 1045 };
+        assert_eq!(stat, expected);
+        let ended = Stat::parse(&text.replace(") S ", ") Z "));
+        assert_eq!(ended, Some(Stat { has_ended: true, ..expected }));
         assert_eq!(Stat::parse("42 (a) S 7"), None);
     }
 
