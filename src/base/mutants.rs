@@ -48,6 +48,8 @@ pub(crate) enum Mutant {
     UnevenLoad,
     /// Who was silent once is never asked again.
     BreakerStaysOpen,
+    /// However much is written, reads wait for it.
+    WritesAlwaysFirst,
 }
 
 thread_local! {

@@ -192,13 +192,14 @@ impl Device {
         TagId(self.outlook.first_tag.0 + point as u32)
     }
 
-    /// The next write, if there is one that may be sent.
-    pub(super) fn next_write(&mut self, cx: &mut Context<'_>) -> Option<Ask> {
+    /// The next write, if there is one that may be sent: a step of the one that is under way, or the first
+    /// of another.
+    pub(super) fn next_write(&mut self, cx: &mut Context<'_>, may_begin: bool) -> Option<Ask> {
         if let Some(step) = self.next_step.take() {
             return Some(Ask::Write(step));
         }
         self.expire_orders(cx);
-        if !self.has_write() {
+        if !may_begin || !self.has_write() {
             return None;
         }
         let ask = match self.orders.pop_front()? {

@@ -1,6 +1,7 @@
 //! A line: one connection, and the devices behind it that share it. Decides who is asked next, and which
 //! request an answer belongs to.
 
+mod choosing;
 mod connection;
 mod sharing;
 
@@ -43,8 +44,11 @@ pub(super) struct Line {
     /// Without transaction ids: after a timeout nothing is sent, for the answer may still come.
     hold: Option<Hold>,
     last_tid: u16,
-    /// The device that was asked last.
-    turn: usize,
+    /// The devices that were written and read last: each kind goes round by itself.
+    write_turn: usize,
+    read_turn: usize,
+    /// Writes that were sent while reads may have waited for them, as far as it matters.
+    writes_in_a_row: u8,
     dead_share: DeadShare,
     pub(super) backoff: Backoff,
     /// Since when something is asked and nothing at all has come.
@@ -129,7 +133,9 @@ impl Line {
             flights: Vec::new(),
             hold: None,
             last_tid: 0,
-            turn: 0,
+            write_turn: 0,
+            read_turn: 0,
+            writes_in_a_row: 0,
             backoff: Backoff::new(seed),
             unheard_since: None,
             ready_at: now,
@@ -443,41 +449,8 @@ impl Line {
         self.next = self.next_due(now);
     }
 
-    /// Writes go first, then a probe for which there is a share of the time, then reads; devices take turns.
-    fn choose(&mut self, cx: &mut Context<'_>) -> Option<(usize, Ask, bool)> {
-        let now = cx.now().tick;
-        let count = self.devices.len();
-        let order = (1..=count).map(|step| (self.turn + step) % count);
-        for at in order.clone() {
-            if self.leave(at, now) != Leave::All {
-                continue;
-            }
-            if let Some(ask) = self.devices[at].next_write(cx) {
-                return Some((at, ask, false));
-            }
-        }
-        let probes = order.clone().filter(|at| self.probe_due(&self.devices[*at], now) <= now);
-        if let Some(at) = probes.min_by_key(|at| self.devices[*at].breaker.probe_at()) {
-            if let Some(ask) = self.devices[at].probe(now) {
-                return Some((at, ask, true));
-            }
-        }
-        for at in order {
-            let ask = match self.leave(at, now) {
-                Leave::All => self.devices[at].next_read(cx),
-                Leave::Poll => self.devices[at].next_poll(now),
-                Leave::Nothing => None,
-            };
-            if let Some(ask) = ask {
-                return Some((at, ask, false));
-            }
-        }
-        None
-    }
-
     fn send(&mut self, cx: &mut Context<'_>, at: usize, ask: Ask, is_probe: bool) {
         let now = cx.now().tick;
-        self.turn = at;
         self.last_tid = self.last_tid.wrapping_add(1);
         let device = &self.devices[at];
         let (unit, timeout) = (device.settings.unit, self.timeout_of(device, &ask, is_probe, now));

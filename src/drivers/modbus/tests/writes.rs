@@ -457,3 +457,110 @@ fn half_of_a_write_is_no_write() {
     assert!(bench.asked().iter().all(|asked| asked.pdu[0] == 3));
     bench.wind_up();
 }
+
+/// What came to the line while two clients wrote to unit 1 all the time, one always waiting for the other:
+/// writes, and reads by unit. `and` is done after each request.
+fn flooded(
+    bench: &mut Bench,
+    requests: usize,
+    mut and: impl FnMut(&mut Bench, &Asked),
+) -> (usize, [usize; 3]) {
+    let (mut writes, mut reads) = (0, [0; 3]);
+    let tags = ["m1/a", "m1/b"];
+    let writers = tags.map(|tag| bench.set(tag, "1"));
+    for _ in 0..requests {
+        let asked = bench.next();
+        if asked.pdu[0] == 6 {
+            writes += 1;
+        } else {
+            reads[usize::from(asked.unit) - 1] += 1;
+        }
+        bench.advance(millis(10));
+        bench.reply(&asked, &orderly(&asked));
+        and(bench, &asked);
+        for (writer, tag) in writers.into_iter().zip(tags) {
+            if bench.said(writer) == "OK\n" {
+                bench.rig.send(writer, format!("SET {tag} 1\n"));
+                bench.rig.settle();
+            }
+        }
+    }
+    (writes, reads)
+}
+
+/// Three units on a line, with two registers that can be written, and one that needs a request of its own.
+fn three_units(rate: &str) -> Bench {
+    let unit = |number: u8| {
+        let register = "type = 'u16'\naccess = 'rw'";
+        let tags =
+            [("a", "holding:10", register), ("b", "holding:11", register), ("c", "input:10", "type = 'u16'")];
+        device(&format!("rate = '{rate}'\nunit = {number}"), &tags).replace("'m'", &format!("'m{number}'"))
+    };
+    let mut bench = Bench::new(&(1..=3).map(unit).collect::<String>());
+    bench.accept();
+    bench.serve(seconds(3), |asked| Some(orderly(asked)));
+    bench
+}
+
+#[test]
+fn however_much_is_written_all_are_polled() {
+    let mut bench = three_units("500ms");
+    // Six seconds: twelve polls of two requests each.
+    let (writes, reads) = flooded(&mut bench, 600, |_, _| {});
+    assert!(reads.iter().all(|reads| (22..=26).contains(reads)), "{reads:?} beside {writes} writes");
+    for unit in 1..=3 {
+        assert_eq!(bench.count(&format!("m{unit}"), "overruns"), 0);
+        bench.check(&format!("m{unit}/c"), &format!("{unit}010 good"));
+    }
+    bench.wind_up();
+}
+
+/// Where there is more to be polled than the line can carry, too: writes have half of it, and all units the
+/// same part of the rest.
+#[test]
+fn writes_and_polls_share_a_line_that_is_short_of_time() {
+    let mut bench = three_units("20ms");
+    let (writes, reads) = flooded(&mut bench, 600, |_, _| {});
+    assert!((295..=305).contains(&writes), "{writes} writes beside {reads:?}");
+    assert!(reads.iter().all(|reads| (98..=102).contains(reads)), "{reads:?}");
+    bench.wind_up();
+}
+
+#[test]
+fn a_flood_of_writes_to_one_unit_leaves_room_for_those_to_others() {
+    let mut bench = three_units("20ms");
+    let other = bench.set("m3/a", "7");
+    let (mut since, mut written) = (0, 0);
+    flooded(&mut bench, 300, |bench, _| {
+        since += 1;
+        if bench.said(other) == "OK\n" {
+            (since, written) = (0, written + 1);
+            bench.rig.send(other, "SET m3/a 7\n");
+            bench.rig.settle();
+        }
+        // Behind the one that is under way, one of the other unit, and a poll after each.
+        assert!(since <= 6, "{since} requests, and it was not written");
+    });
+    assert!(written >= 70, "{written} times");
+    bench.wind_up();
+}
+
+/// What belongs together is not torn apart by a poll.
+#[test]
+fn a_write_is_read_back_at_once() {
+    let config = writable("", "verify = true") + &plain("unit = 2\nrate = '10ms'").replace("'m'", "'n'");
+    let mut bench = Bench::new(&config);
+    bench.accept();
+    bench.serve(seconds(3), |asked| Some(orderly(asked)));
+    bench.set("m/a", "1010");
+    let asked = loop {
+        let asked = bench.next();
+        bench.advance(millis(20));
+        bench.reply(&asked, &orderly(&asked));
+        if asked.pdu[0] == 6 {
+            break bench.next();
+        }
+    };
+    assert_eq!((asked.unit, asked.pdu), (1, b"\x03\0\x0a\0\x01".to_vec()));
+    bench.wind_up();
+}
