@@ -50,6 +50,8 @@ pub(crate) enum Mutant {
     BreakerStaysOpen,
     /// However much is written, reads wait for it.
     WritesAlwaysFirst,
+    /// Requests that were in flight together and not answered count one by one.
+    MissesAddUp,
 }
 
 thread_local! {

@@ -27,6 +27,8 @@ pub struct Breaker {
     opens_after: u32,
     /// In a row: requests while it was closed, and probes since.
     unanswered: u32,
+    /// When the last of them was found to be unanswered.
+    missed_at: Tick,
     state: State,
 }
 
@@ -50,13 +52,14 @@ pub enum Permit {
 
 impl Breaker {
     /// Closed. It opens when so many requests in a row, retries included, were not answered; no fewer than a
-    /// request has attempts, or retries that are configured would not be made.
+    /// request has attempts, or retries that are configured would not be made. Requests that are in flight
+    /// together count as one: a device that does not answer for a moment leaves all of them unanswered.
     ///
     /// # Panics
     /// If `opens_after` is 0.
     pub fn new(opens_after: u32) -> Breaker {
         assert!(opens_after > 0, "only a request that was not answered opens a breaker");
-        Breaker { opens_after, unanswered: 0, state: State::Closed }
+        Breaker { opens_after, unanswered: 0, missed_at: Tick::default(), state: State::Closed }
     }
 
     /// What may be sent at that time.
@@ -104,14 +107,18 @@ impl Breaker {
         self.state = State::Closed;
     }
 
-    /// A request that was sent at `sent` was not answered in time. Those that were in flight when the breaker
-    /// opened say nothing new.
+    /// A request that was sent at `sent` was not answered in time. Those that were in flight when another was
+    /// missed, or when the breaker opened, say nothing new.
     pub fn on_unanswered(&mut self, sent: Tick, now: Tick) {
+        let is_new = sent >= self.missed_at;
+        #[cfg(test)]
+        let is_new = is_new || mutants::strikes(Mutant::MissesAddUp);
         match self.state {
-            State::Closed => {}
+            State::Closed if is_new => {}
             State::HalfOpen { since } if sent >= since => {}
-            State::Open { .. } | State::HalfOpen { .. } => return,
+            State::Closed | State::Open { .. } | State::HalfOpen { .. } => return,
         }
+        self.missed_at = now;
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered >= self.opens_after {
             self.open(now);
@@ -181,6 +188,24 @@ mod tests {
         assert!(patient.is_closed());
         patient.on_unanswered(at(0), at(0));
         assert!(!patient.is_closed());
+    }
+
+    #[test]
+    fn requests_that_are_in_flight_together_are_missed_once() {
+        check(&[
+            (100, "unanswered", All),
+            (100, "unanswered at last", All),
+            (101, "unanswered at last", All),
+            (150, "unanswered", Nothing),
+        ]);
+        // Also where another one was answered meanwhile.
+        check(&[
+            (100, "unanswered", All),
+            (110, "reply", All),
+            (120, "unanswered at last", All),
+            (200, "unanswered", All),
+            (300, "unanswered", Nothing),
+        ]);
     }
 
     #[test]

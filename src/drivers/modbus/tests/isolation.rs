@@ -303,3 +303,59 @@ fn half_of_many_lines_are_dead_and_the_others_are_on_time() {
     }
     bench.wind_up();
 }
+
+/// A device that says nothing for a moment, as many do now and then, leaves all unanswered that is in flight.
+#[test]
+fn a_short_stall_is_no_death_however_much_is_in_flight() {
+    let names: Vec<_> = (0..16).map(|at| (format!("t{at}"), format!("holding:{}", 10 * at))).collect();
+    let tags: Vec<_> = names.iter().map(|(name, address)| (&**name, &**address, "type = 'u16'")).collect();
+    for window in [1, 4, 8, 16] {
+        let keys = format!("window = {window}\nmerge_gap = 0\nretries = 1\nstale_after = '1m'");
+        let mut bench = Bench::new(&device(&keys, &tags));
+        bench.accept();
+        bench.serve(seconds(5), |asked| Some(orderly(asked)));
+        for _ in 0..3 {
+            let mut held = vec![bench.next()];
+            for _ in 0..60 {
+                held.extend(bench.asked());
+                bench.advance(millis(5));
+                for (at, (name, _)) in names.iter().enumerate() {
+                    bench.check(&format!("m/{name}"), &format!("{} good", 1_000 + 10 * at));
+                }
+            }
+            held.extend(bench.asked());
+            assert_eq!(held.len(), 2 * window, "each was missed once and sent again");
+            for asked in held {
+                bench.reply(&asked, &orderly(&asked));
+            }
+            bench.serve(millis(4_000), |asked| Some(orderly(asked)));
+        }
+        assert_eq!(bench.figure("m", "state"), "online", "window {window}");
+        assert_eq!(
+            (bench.count("m", "timeouts"), bench.count("m", "late")),
+            (3 * window as u64, 3 * window as u64)
+        );
+        bench.wind_up();
+    }
+}
+
+/// What is in flight together is one sign of death, and as many are needed as where it is one by one.
+#[test]
+fn whoever_is_dead_is_found_to_be_so_however_much_is_in_flight() {
+    let tags = ["a", "b", "c", "d"].into_iter().zip(["holding:10", "holding:30", "holding:50", "holding:70"]);
+    let tags: Vec<_> = tags.map(|(name, address)| (name, address, "type = 'u16'")).collect();
+    for window in [1, 4] {
+        let keys = format!("window = {window}\nretries = 1\ntimeout = '500ms'");
+        let mut bench = Bench::new(&device(&keys, &tags));
+        bench.accept();
+        bench.serve(seconds(5), |asked| Some(orderly(asked)));
+        let died = bench.next().at;
+        while bench.figure("m", "state") != "silent" {
+            bench.advance(millis(10));
+            assert!(bench.now() < died + seconds(4), "window {window}");
+        }
+        // A poll and its retry, twice.
+        assert!(bench.now() >= died + millis(1_500), "window {window}: {:?}", bench.now() - died);
+        bench.wind_up();
+    }
+}
