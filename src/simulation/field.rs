@@ -14,6 +14,8 @@ use crate::protocols::modbus::Area;
 pub const PERIOD_US: u64 = 25_000;
 /// Versions are below.
 pub const VERSIONS: u64 = 256;
+/// Whoever writes without a pause begins when devices are polled at their rates.
+pub const FLOOD_BEGINS_AT_US: u64 = 2_500_000;
 /// Where the first register of a device stands.
 const FIRST_ADDRESS: u16 = 100;
 /// Holding registers of a device that can be read.
@@ -27,6 +29,8 @@ pub struct FieldPlan {
     pub lines: Vec<LinePlan>,
     /// Of hundred devices, so many die for good.
     pub dead_percent: usize,
+    /// The line whose points are written without a pause.
+    pub flooded: Option<usize>,
 }
 
 /// How requests travel.
@@ -50,6 +54,9 @@ pub struct LinePlan {
     pub is_calm: bool,
     /// How long an ordinary answer takes.
     pub answer_us: u64,
+    /// Now and then its devices answer nothing for so long, then everything; 0: never. It is less than the
+    /// timeout, and more than a device is waited for that answers soon.
+    pub stall_us: u64,
     pub devices: Vec<DevicePlan>,
 }
 
@@ -257,7 +264,22 @@ impl LinePlan {
             retries: random.within(0..=2),
             is_calm: random.one_in(2),
             answer_us: random.within(300..=8_000),
+            stall_us: 0,
             devices,
+        }
+    }
+
+    /// Whether nothing at all goes wrong on it.
+    fn is_sound(&self) -> bool {
+        self.is_calm && self.devices.iter().all(|device| device.dies_at_us.is_none())
+    }
+
+    /// Its device stalls now and then, with several requests in flight.
+    fn stall(&mut self, random: &mut Random) {
+        (self.window, self.retries) = (4, 1);
+        self.stall_us = 1_000 * random.within(110..=self.timeout_ms - 40);
+        for device in &mut self.devices {
+            (device.merge_gap, device.refuses) = (0, false);
         }
     }
 }
@@ -276,7 +298,12 @@ impl FieldPlan {
             next += line.devices.len() as u16;
             lines.push(line);
         }
-        FieldPlan { lines, dead_percent }
+        let may_stall = |line: &&mut LinePlan| {
+            line.is_sound() && line.devices.len() == 1 && line.carrier.has_ids() && line.timeout_ms >= 150
+        };
+        lines.iter_mut().filter(may_stall).take(1).for_each(|line| line.stall(random));
+        let flooded = lines.iter().position(|line| line.is_sound() && line.stall_us == 0);
+        FieldPlan { lines, dead_percent, flooded }
     }
 
     /// All devices with their lines, in the order of the configuration.
@@ -286,9 +313,14 @@ impl FieldPlan {
 
     /// The tags that are written, by their devices and points.
     pub fn written(&self) -> impl Iterator<Item = (&DevicePlan, &'static Point)> {
-        let written = |point: &&Point| point.role == Role::Written;
-        self.devices()
-            .flat_map(move |(_, device)| device.points().filter(written).map(move |point| (device, point)))
+        self.lines.iter().flat_map(LinePlan::written)
+    }
+
+    /// Those of them that are written without a pause; or the others.
+    pub fn written_in_flood(&self, is_flood: bool) -> impl Iterator<Item = (&DevicePlan, &'static Point)> {
+        let lines = self.lines.iter().enumerate();
+        let lines = lines.filter(move |(at, _)| (Some(*at) == self.flooded) == is_flood);
+        lines.flat_map(|(_, line)| line.written())
     }
 
     /// The configuration: slaves are the first peers of a world, one a line.
@@ -304,6 +336,12 @@ impl FieldPlan {
 }
 
 impl LinePlan {
+    fn written(&self) -> impl Iterator<Item = (&DevicePlan, &'static Point)> {
+        let written = |point: &&Point| point.role == Role::Written;
+        let devices = self.devices.iter();
+        devices.flat_map(move |device| device.points().filter(written).map(move |point| (device, point)))
+    }
+
     fn write_config(&self, place: usize, device: &DevicePlan, out: &mut String) -> std::fmt::Result {
         let scheme = match self.carrier {
             Carrier::Tcp | Carrier::WithoutIds => "modbus",

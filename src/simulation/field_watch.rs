@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::checkers;
-use super::field::{DevicePlan, FieldPlan, LinePlan, Point, Role};
+use super::field::{DevicePlan, FLOOD_BEGINS_AT_US, FieldPlan, LinePlan, Point, Role};
 use super::record::Record;
 use crate::base::section::Document;
 use crate::base::time::Tick;
@@ -36,6 +36,8 @@ struct Watched {
 const ROUND_US: u64 = 4_000;
 /// Connections of calm lines are made within this time, and first polls sent.
 const BEGUN_WITHIN_US: u64 = 1_500_000;
+/// By then some points are written without a pause.
+const FLOODED_BY_US: u64 = FLOOD_BEGINS_AT_US + 500_000;
 /// Until the driver knows which addresses a device does not have: a refusal is repeated after a second.
 const LEARNED_WITHIN_US: u64 = 2_000_000;
 
@@ -94,12 +96,13 @@ impl FieldWatch {
             let verdict = self.judge(record, &self.points[at]);
             record.judge(verdict);
         }
-        let is_on_time = |watched: &Watched| {
-            let (line, device) = self.plans(watched);
-            on_time_us(line, device, watched.point, record.now_us).is_some()
-        };
-        let on_time = self.points.iter().filter(|watched| is_on_time(watched)).count();
-        if on_time > 0 && !record.quiet {
+        let now_us = record.now_us;
+        let mut on_time = self.points.iter().filter(|watched| self.on_time_us(watched, now_us).is_some());
+        let is_flooded = |watched: &Watched| Some(watched.line) == self.plan.flooded;
+        if on_time.clone().any(is_flooded) && !record.quiet && now_us > FLOODED_BY_US {
+            record.meet("polls on time beside a flood of writes");
+        }
+        if on_time.next().is_some() && !record.quiet {
             record.meet(match self.plan.dead_percent {
                 0 => "polls on time while nobody is dead",
                 5 => "polls on time while one in twenty is dead",
@@ -129,12 +132,18 @@ impl FieldWatch {
             checkers::nothing_is_good_for_too_long(record, device, point, value, most_us)?;
             checkers::the_paused_are_left_alone(record, device, "has good tags")?;
         }
-        match on_time_us(line, device, point, record.now_us) {
+        match self.on_time_us(watched, record.now_us) {
             Some(most_us) if !record.quiet => {
                 checkers::healthy_devices_are_polled_on_time(record, device, point, value, most_us)
             }
             _ => Ok(()),
         }
+    }
+
+    /// How old the value of a healthy device may be at that time, if there is something that can be said.
+    fn on_time_us(&self, watched: &Watched, now_us: u64) -> Option<u64> {
+        let (line, device) = self.plans(watched);
+        on_time_us(line, device, watched.point, self.plan.flooded == Some(watched.line), now_us)
     }
 
     /// All devices are polled again.
@@ -198,7 +207,13 @@ fn hold_ms(line: &LinePlan) -> u64 {
 }
 
 /// How old a value of a healthy device may be at that time, if there is something that can be said.
-fn on_time_us(line: &LinePlan, device: &DevicePlan, point: &Point, now_us: u64) -> Option<u64> {
+fn on_time_us(
+    line: &LinePlan,
+    device: &DevicePlan,
+    point: &Point,
+    is_flooded: bool,
+    now_us: u64,
+) -> Option<u64> {
     if !line.is_calm || device.dies_at_us.is_some() || point.role == Role::Refused {
         return None;
     }
@@ -211,8 +226,10 @@ fn on_time_us(line: &LinePlan, device: &DevicePlan, point: &Point, now_us: u64) 
     // Each of its requests, and those of others on the line, go one after the other at worst; and a probe of
     // each unit that is dead.
     let requests = line.devices.iter().map(|device| device.points().count() as u64 + 2).sum::<u64>();
+    // Before each a write, perhaps one that is read back.
+    let requests = if is_flooded { 3 * requests } else { requests };
     let held_us = dead.len() as u64 * hold_ms(line) * 1_000;
-    let most_us = rate_us + requests * (line.answer_us + ROUND_US) + held_us;
+    let most_us = rate_us + requests * (line.answer_us + ROUND_US) + held_us + line.stall_us;
     let stale_us = device.stale_after_ms.unwrap_or(3 * device.rates_ms[point.group]) * 1_000;
     (now_us > steady_us && most_us < stale_us).then_some(most_us)
 }

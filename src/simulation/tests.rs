@@ -9,7 +9,7 @@ use crate::base::mutants::{Mutant, plant};
 const SEEDS: u64 = 200;
 
 /// What some of them must come across.
-const CASES: [&str; 58] = [
+const CASES: [&str; 60] = [
     "a broadcast",
     "a change that was written on another shard",
     "a connection too many",
@@ -26,6 +26,7 @@ const CASES: [&str; 58] = [
     "a reply to a master by datagram",
     "a reporter's connection",
     "a request lost",
+    "a short stall",
     "a slave cuts its connection",
     "a slave's exception 10",
     "a slave's exception 11",
@@ -65,6 +66,7 @@ const CASES: [&str; 58] = [
     "an output nearly full",
     "memory short",
     "nothing to be shown to a master",
+    "polls on time beside a flood of writes",
     "polls on time while half are dead",
     "polls on time while nobody is dead",
     "polls on time while one in twenty is dead",
@@ -213,4 +215,14 @@ fn a_unit_that_is_ignored_is_caught() {
 #[test]
 fn a_breaker_that_stays_open_is_caught() {
     is_caught(Mutant::BreakerStaysOpen, 1, &["who_is_well_comes_back"]);
+}
+
+#[test]
+fn writes_that_starve_polls_are_caught() {
+    is_caught(Mutant::WritesAlwaysFirst, 1, &["healthy_devices_are_polled_on_time"]);
+}
+
+#[test]
+fn a_short_stall_that_is_taken_for_death_is_caught() {
+    is_caught(Mutant::MissesAddUp, 1, &["healthy_devices_are_polled_on_time"]);
 }

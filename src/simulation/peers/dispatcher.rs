@@ -2,7 +2,7 @@
 
 use super::{Ended, Hand, Peer, Table};
 use crate::simulation::client::{Asked, Client};
-use crate::simulation::field::{FieldPlan, Point};
+use crate::simulation::field::{DevicePlan, FLOOD_BEGINS_AT_US, FieldPlan, Point};
 use crate::simulation::link::Appetite;
 use crate::simulation::plan::LINE;
 use crate::simulation::record::Book;
@@ -11,6 +11,8 @@ use crate::simulation::record::Book;
 const MOST_WAITING: usize = 6;
 /// Versions fit a byte.
 const MOST_VERSIONS: u64 = 250;
+/// Whoever floods a device with writes has the next one waiting when one is done.
+const FLOOD_PAUSE_US: u64 = 2_000;
 
 /// One connection at a time, which nobody harms: so what is sent is carried out in order.
 pub(in crate::simulation) struct Dispatcher {
@@ -19,6 +21,7 @@ pub(in crate::simulation) struct Dispatcher {
     /// Devices that may be paused, and whether they are.
     pauses: Vec<(String, bool)>,
     pause_us: u64,
+    begins_at_us: u64,
 }
 
 struct Written {
@@ -26,6 +29,12 @@ struct Written {
     device: u16,
     point: &'static Point,
     version: u64,
+}
+
+impl Written {
+    fn new(device: &DevicePlan, point: &'static Point) -> Written {
+        Written { tag: device.tag(point), device: device.number, point, version: 0 }
+    }
 }
 
 impl Dispatcher {
@@ -37,16 +46,28 @@ impl Dispatcher {
         pause_us: u64,
         book: Book,
     ) -> Dispatcher {
-        let mine = field.written().enumerate().filter(|(at, _)| at % of == number);
-        let points = mine.map(|(_, (device, point))| Written {
-            tag: device.tag(point),
-            device: device.number,
-            point,
-            version: 0,
-        });
+        let mine = field.written_in_flood(false).enumerate().filter(|(at, _)| at % of == number);
+        let points = mine.map(|(_, (device, point))| Written::new(device, point)).collect();
         let rough = field.devices().filter(|(line, device)| !line.is_calm && device.number % 3 == 0);
         let pauses = rough.filter(|_| number == 0).map(|(_, device)| (device.name(), false)).collect();
-        Dispatcher { client: Client::new(name.to_owned(), book), points: points.collect(), pauses, pause_us }
+        let client = Client::new(name.to_owned(), book);
+        Dispatcher { client, points, pauses, pause_us, begins_at_us: 0 }
+    }
+
+    /// One that writes a point of that device without a pause, once all is polled.
+    pub(in crate::simulation) fn flood(
+        name: &str,
+        device: &DevicePlan,
+        point: &'static Point,
+        book: Book,
+    ) -> Dispatcher {
+        Dispatcher {
+            client: Client::new(name.to_owned(), book),
+            points: vec![Written::new(device, point)],
+            pauses: Vec::new(),
+            pause_us: FLOOD_PAUSE_US,
+            begins_at_us: FLOOD_BEGINS_AT_US,
+        }
     }
 
     fn request(&mut self, hand: &mut Hand<'_>, out: &mut String) {
@@ -87,6 +108,9 @@ impl Peer for Dispatcher {
     fn on_wake(&mut self, hand: &mut Hand<'_>) {
         if hand.quiet {
             return;
+        }
+        if let Some(us) = self.begins_at_us.checked_sub(hand.net.now_us).filter(|us| *us > 0) {
+            return hand.wake_in(us);
         }
         if !hand.is_connected() {
             self.client.on_open();

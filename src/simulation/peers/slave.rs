@@ -13,6 +13,9 @@ use crate::simulation::net::Dials;
 const LATE_WITHOUT_IDS_US: std::ops::RangeInclusive<u64> = 105_000..=180_000;
 const LATE_US: std::ops::RangeInclusive<u64> = 105_000..=1_200_000;
 
+/// Between two stalls all is as usual for so long, at least.
+const BETWEEN_STALLS_US: u64 = 1_000_000;
+
 pub(in crate::simulation) struct Slave {
     line: LinePlan,
     /// What was written, by device and register.
@@ -26,6 +29,8 @@ pub(in crate::simulation) struct Slave {
     dead_until: Vec<u64>,
     /// Until when nobody takes calls.
     gone_until: u64,
+    /// Until when it answers nothing, or did.
+    stalled_until: u64,
     has_begun: bool,
 }
 
@@ -47,6 +52,7 @@ impl Slave {
             answers: BTreeMap::new(),
             made: 0,
             gone_until: 0,
+            stalled_until: 0,
             has_begun: false,
         }
     }
@@ -83,9 +89,21 @@ impl Slave {
         if self.line.is_calm || hand.quiet {
             let answer = self.carry_out(hand, &asked);
             let frame = self.frame(tid, unit, &answer);
-            return self.put(hand, place, self.line.answer_us, frame);
+            let stall_us = self.stall_us(hand);
+            return self.put(hand, place, stall_us + self.line.answer_us, frame);
         }
         self.answer_somehow(hand, &asked);
+    }
+
+    /// For how long it answers nothing from now on.
+    fn stall_us(&mut self, hand: &mut Hand<'_>) -> u64 {
+        let now_us = hand.net.now_us;
+        let is_awake = now_us > self.stalled_until + BETWEEN_STALLS_US;
+        if self.line.stall_us > 0 && !hand.quiet && is_awake && hand.random().one_in(8) {
+            hand.book().meet("a short stall");
+            self.stalled_until = now_us + self.line.stall_us;
+        }
+        self.stalled_until.saturating_sub(now_us)
     }
 
     fn answer_somehow(&mut self, hand: &mut Hand<'_>, asked: &Asked<'_>) {

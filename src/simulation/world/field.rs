@@ -31,6 +31,12 @@ impl World {
             let dispatcher = self.add_peer(name, Box::new(dispatcher));
             self.net.manners_of(dispatcher).is_spared = true;
         }
+        for (device, point) in field.written_in_flood(true) {
+            let name = format!("flood of {}", device.tag(point));
+            let flood = Dispatcher::flood(&name, device, point, self.book.clone());
+            let flood = self.add_peer(name, Box::new(flood));
+            self.net.manners_of(flood).is_spared = true;
+        }
     }
 
     /// When nothing goes wrong any more, whoever is polled answers again, in time; and is left alone then, so
