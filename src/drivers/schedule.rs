@@ -23,8 +23,9 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The poll groups of one device, one for each rate, and when each is due.
 ///
 /// A group is due at its first time and then each rate; that is never shifted, however late a poll begins.
-/// What is due while the poll before is still running, or while nobody asked, is skipped. Polls can be asked
-/// for in between.
+/// What is due while the poll before is still running, or has not begun yet, is skipped and counted; what was
+/// due while the device could not be polled ([`skip`](Self::skip)) is not counted. Polls can be asked for in
+/// between.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     groups: Vec<Group>,
@@ -74,9 +75,19 @@ impl Schedule {
         group.running = true;
         group.extra = None;
         if group.due <= now {
-            group.advance((now - group.due).as_micros() / group.rate.as_micros() + 1);
+            // It was due so often, and is polled once.
+            let missed = group.missed(now);
+            group.advance(missed + 1);
+            self.overruns += missed as u64;
         }
         Some(number as u16)
+    }
+
+    /// The device could not be polled until now: what was due meanwhile is one poll, and none was overrun.
+    pub fn skip(&mut self, now: Tick) {
+        for group in self.groups.iter_mut().filter(|group| !group.running && group.due <= now) {
+            group.advance(group.missed(now));
+        }
     }
 
     /// Poll a group at that time, if it is not due before.
@@ -87,6 +98,7 @@ impl Schedule {
 
     /// The device has just come back: poll it soon, however slow its rates are. `device` is its number.
     pub fn on_return(&mut self, device: u32, now: Tick) {
+        self.skip(now);
         for group in 0..self.groups.len() {
             if self.groups[group].due > now + SOON {
                 self.add(group as u16, now + spread(device, SOON));
@@ -103,7 +115,7 @@ impl Schedule {
         self.overruns += skipped as u64;
     }
 
-    /// How often a poll was skipped because the one before was still running.
+    /// How often a poll was skipped because the one before was still running, or had not begun.
     pub fn overruns(&self) -> u64 {
         self.overruns
     }
@@ -112,6 +124,11 @@ impl Schedule {
 impl Group {
     fn next(&self) -> Tick {
         self.extra.map_or(self.due, |extra| extra.min(self.due))
+    }
+
+    /// How many due times have passed since the one that comes next, which has come.
+    fn missed(&self, now: Tick) -> u128 {
+        (now - self.due).as_micros() / self.rate.as_micros()
     }
 
     /// Leave so many due times out.
@@ -201,11 +218,35 @@ mod tests {
 
     #[test]
     fn a_long_stall_is_followed_by_one_poll() {
-        let mut schedule = schedule(&[100]);
-        assert_eq!(schedule.pop_due(at(3_600_050)), Some(0));
-        schedule.on_done(0, at(3_600_060));
-        assert_eq!(schedule.pop_due(at(3_600_060)), None);
-        assert_eq!((next_ms(&schedule), schedule.overruns()), (Some(3_600_100), 0));
+        #[track_caller]
+        fn check(end: impl Fn(&mut Schedule), overruns: u64) {
+            let mut schedule = schedule(&[100]);
+            end(&mut schedule);
+            assert_eq!(schedule.pop_due(at(3_600_050)), Some(0));
+            schedule.on_done(0, at(3_600_060));
+            assert_eq!(schedule.pop_due(at(3_600_060)), None);
+            assert_eq!((next_ms(&schedule), schedule.overruns()), (Some(3_600_100), overruns));
+        }
+        // It was the line's fault, or the device's, which was not there.
+        check(|_| {}, 36_000);
+        check(|schedule| schedule.skip(at(3_600_050)), 0);
+        check(|schedule| schedule.on_return(0, at(3_600_049)), 0);
+        check(|schedule| schedule.skip(at(1_800_000)), 18_000);
+    }
+
+    #[test]
+    fn a_poll_that_begins_late_is_counted_only_if_another_was_due() {
+        #[track_caller]
+        fn check(begun_ms: u64, overruns: u64) {
+            let mut schedule = schedule(&[100]);
+            assert_eq!(schedule.pop_due(at(begun_ms)), Some(0));
+            assert_eq!(schedule.overruns(), overruns, "begun after {begun_ms} ms");
+        }
+        check(0, 0);
+        check(99, 0);
+        check(100, 1);
+        check(199, 1);
+        check(950, 9);
     }
 
     #[test]
@@ -321,6 +362,7 @@ mod tests {
                 let is_due = last_begun.is_none_or(|last| newest > last);
                 prop_assert_eq!(schedule.pop_due(at(now)).is_some(), is_due);
                 if is_due {
+                    overruns += newest - last_begun.map_or(0, |last: u64| last + 1);
                     // One that is due at the very end of a poll is not late.
                     let end = now + busy;
                     let skipped = if end == 0 { 0 } else { ((end - 1) / rate).saturating_sub(newest) };

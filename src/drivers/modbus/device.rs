@@ -480,6 +480,7 @@ impl Device {
             self.figures.set_state(State::Connecting);
         }
         self.breaker.on_reconnect(now);
+        self.schedule.skip(now);
         self.quarantine.on_reconnect();
         self.is_writing = false;
         self.written.clear();

@@ -319,7 +319,7 @@ const FIELDS: [Field; 14] = [
     count!(reconnects, "connections after the first"),
     count!(late, "answers that came after their time, and were dropped"),
     count!(mismatched, "answers that fit no request, and were dropped"),
-    count!(overruns, "polls skipped because the one before was still running"),
+    count!(overruns, "polls skipped because the one before was still running or waiting for its turn"),
     count!(quarantined, "addresses out of the poll because the device refuses them"),
     Field {
         name: "oldest_ms",
