@@ -1,6 +1,7 @@
 //! A line: one connection, and the devices behind it that share it. Decides who is asked next, and which
 //! request an answer belongs to.
 
+mod belonging;
 mod choosing;
 mod connection;
 mod sharing;
@@ -8,6 +9,7 @@ mod sharing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use belonging::name_of;
 use sharing::Leave;
 
 use super::asking::Asked;
@@ -23,11 +25,12 @@ use crate::drivers::dead_share::DeadShare;
 use crate::engine::{Context, Direction, Endpoint, Question, WriteOrder};
 use crate::protocols::modbus::response::ReplyError;
 use crate::protocols::modbus::{Exception, Pdu, Request, Response, mbap, rtu};
-use crate::tags::name::DeviceName;
 use crate::tags::{Refusal, TagId};
 
 /// Timeouts alone end a connection only when nothing at all has come for so long.
 const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// Of so many requests an answer may still come, and is late; one to an id before is to none of ours.
+const MOST_LATE_TIDS: u16 = 256;
 /// How often it is looked whether a device is to be paused, or to go on.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -44,6 +47,8 @@ pub(super) struct Line {
     /// Without transaction ids: after a timeout nothing is sent, for the answer may still come.
     hold: Option<Hold>,
     last_tid: u16,
+    /// How many of the ids up to that one were given out, as far as is remembered.
+    late_tids: u16,
     /// The devices that were written and read last: each kind goes round by itself.
     write_turn: usize,
     read_turn: usize,
@@ -58,6 +63,8 @@ pub(super) struct Line {
     framing: rtu::Framing,
     /// Bytes that have come and are no whole frame yet.
     partial_bytes: usize,
+    /// Who was waited for when they came.
+    partial_of: usize,
     /// As many of them came before the last request was sent, and are no part of its answer.
     void_bytes: usize,
     was_connected: bool,
@@ -89,8 +96,8 @@ struct Hold {
     quiet_for: Duration,
     /// When it is quiet no more by itself.
     at_most_until: Tick,
-    /// What the late answer is known by.
-    unit: u8,
+    /// What the late answer is known by: its unit, and its function.
+    device: usize,
     function: u8,
 }
 
@@ -133,6 +140,7 @@ impl Line {
             flights: Vec::new(),
             hold: None,
             last_tid: 0,
+            late_tids: 0,
             write_turn: 0,
             read_turn: 0,
             writes_in_a_row: 0,
@@ -141,6 +149,7 @@ impl Line {
             ready_at: now,
             framing: rtu::Framing::new(rtu::Direction::Responses),
             partial_bytes: 0,
+            partial_of: 0,
             void_bytes: 0,
             was_connected: false,
             has_answered: false,
@@ -207,7 +216,7 @@ impl Line {
         let mut bytes = std::mem::take(&mut self.void_bytes);
         if bytes > 0 {
             self.framing = rtu::Framing::new(rtu::Direction::Responses);
-            cx.count_damaged();
+            self.on_damaged(cx, self.partial_of, &input[..bytes]);
         }
         loop {
             let rest = &input[bytes..];
@@ -226,7 +235,7 @@ impl Line {
                     }
                     Ok(None) if self.carrier == Carrier::Tcp || rest.is_empty() => break,
                     Err(violation) if self.carrier == Carrier::Tcp => {
-                        self.count_mismatch();
+                        self.on_mismatch(cx, self.awaited(), rest);
                         return Err(violation);
                     }
                     // What is no frame at the end of a datagram is not continued by the next.
@@ -236,42 +245,43 @@ impl Line {
             bytes += length;
             match answer {
                 Some(answer) => {
-                    let device = self.devices.iter().find(|device| device.settings.unit == answer.unit);
-                    if let Some(device) = device.filter(|_| self.devices.len() > 1) {
-                        cx.trace(name_of(device), self.scheme(), Direction::In, &rest[..length]);
-                    }
-                    self.on_answer(cx, answer);
+                    let owner = self.owner_of(&answer);
+                    self.trace(cx, owner, Direction::In, &rest[..length]);
+                    self.on_answer(cx, answer, owner);
                 }
-                None => cx.count_damaged(),
+                None => self.on_damaged(cx, self.awaited(), &rest[..length]),
             }
         }
-        self.partial_bytes = input.len() - bytes;
+        (self.partial_bytes, self.partial_of) = (input.len() - bytes, self.awaited());
         self.unheard_since = (!self.flights.is_empty()).then_some(now);
         self.pump(cx);
         Ok(bytes)
     }
 
-    fn on_answer(&mut self, cx: &mut Context<'_>, answer: Answer<'_>) {
+    /// It belongs to the device `owner`, as far as is known.
+    fn on_answer(&mut self, cx: &mut Context<'_>, answer: Answer<'_>, owner: usize) {
         let now = cx.now().tick;
-        if let Some(Hold { unit, function, .. }) = self.hold {
+        let figures = &self.devices[owner].figures;
+        if let Some(Hold { device, function, .. }) = self.hold {
             // The code of a refusal has the highest bit set.
-            let is_awaited = unit == answer.unit && answer.pdu[0] & 0x7F == function;
-            if is_awaited {
+            let is_unit = self.devices[device].settings.unit == answer.unit;
+            if is_unit && answer.pdu[0] & 0x7F == function {
                 self.hold = None;
+                figures.late.add(1);
+            } else {
+                figures.mismatched.add(1);
             }
-            return self.count(answer.unit, |figures| {
-                if is_awaited { figures.late.add(1) } else { figures.mismatched.add(1) }
-            });
+            return;
         }
         let any_id = !self.echo_tid;
         #[cfg(test)]
         let any_id = any_id || mutants::strikes(Mutant::IdIgnored);
         let Some(place) = self.flights.iter().position(|flight| any_id || flight.tid == answer.tid) else {
             // Ids are given out in a row: one that was given out of late was, and is not waited for any more.
-            let is_late = self.last_tid.wrapping_sub(answer.tid) < u16::MAX / 2;
-            return self.count(answer.unit, |figures| {
-                if is_late { figures.late.add(1) } else { figures.mismatched.add(1) }
-            });
+            let is_late = self.last_tid.wrapping_sub(answer.tid) < self.late_tids;
+            let count = if is_late { &figures.late } else { &figures.mismatched };
+            count.add(1);
+            return;
         };
         let flight = &self.flights[place];
         let device = &self.devices[flight.device];
@@ -345,16 +355,6 @@ impl Line {
         }
     }
 
-    fn count(&self, unit: u8, count: impl Fn(&super::figures::DeviceFigures)) {
-        // Of a unit that is none of ours, the line's first device is as good as any.
-        let device = self.devices.iter().find(|device| device.settings.unit == unit).or(self.devices.first());
-        device.into_iter().for_each(|device| count(&device.figures));
-    }
-
-    fn count_mismatch(&self) {
-        self.devices.iter().take(1).for_each(|device| device.figures.mismatched.add(1));
-    }
-
     /// Time has passed. `false`: the connection is of no use any more.
     pub(super) fn on_deadline(&mut self, cx: &mut Context<'_>) -> bool {
         let now = cx.now().tick;
@@ -406,7 +406,7 @@ impl Line {
                 until: now + quiet_for,
                 quiet_for,
                 at_most_until: now + quiet_for + DEAD_AFTER,
-                unit: device.settings.unit,
+                device: flight.device,
                 function: flight.ask.request().function().code(),
             });
         }
@@ -452,6 +452,7 @@ impl Line {
     fn send(&mut self, cx: &mut Context<'_>, at: usize, ask: Ask, is_probe: bool) {
         let now = cx.now().tick;
         self.last_tid = self.last_tid.wrapping_add(1);
+        self.late_tids = (self.late_tids + 1).min(MOST_LATE_TIDS);
         let device = &self.devices[at];
         let (unit, timeout) = (device.settings.unit, self.timeout_of(device, &ask, is_probe, now));
         device.figures.requests.add(1);
@@ -479,7 +480,7 @@ impl Line {
             let sent = &cx.owed()[before..];
             let frame = &mut frame[..sent.len()];
             frame.copy_from_slice(sent);
-            cx.trace(name_of(device), self.scheme(), Direction::Out, frame);
+            self.trace(cx, at, Direction::Out, frame);
         }
         let deadline = now + timeout;
         self.unheard_since.get_or_insert(now);
@@ -509,10 +510,6 @@ impl Line {
         let hold = self.hold.as_ref().map_or(Tick::NEVER, |hold| hold.until.min(hold.at_most_until));
         next.min(hold)
     }
-}
-
-fn name_of(device: &Device) -> DeviceName<'_> {
-    DeviceName::parse(&device.settings.name).expect("the configuration's names are names")
 }
 
 impl Ask {

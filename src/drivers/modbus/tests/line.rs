@@ -272,6 +272,59 @@ fn a_poll_that_is_due_while_the_last_one_runs_is_skipped_and_counted() {
     bench.wind_up();
 }
 
+/// Ten units, of which each is due ten times a second, and a line that carries twenty requests.
+#[test]
+fn all_that_an_overloaded_line_skips_is_counted() {
+    let unit = |number: u8| {
+        plain(&format!("unit = {number}\nrate = '100ms'")).replace("'m'", &format!("'m{number}'"))
+    };
+    let mut bench = Bench::new(&(1..=10).map(unit).collect::<String>());
+    bench.accept();
+    for _ in 0..240 {
+        let asked = bench.next();
+        bench.advance(millis(50));
+        bench.reply(&asked, &orderly(&asked));
+    }
+    for number in 1..=10 {
+        let [requests, overruns] =
+            ["requests", "overruns"].map(|name| bench.count(&format!("m{number}"), name));
+        // Twelve seconds; what is running or waiting is not counted yet.
+        assert!((23..=25).contains(&requests), "{requests} requests");
+        assert!((113..=120).contains(&(requests + overruns)), "{requests} requests and {overruns} skipped");
+    }
+    bench.wind_up();
+}
+
+/// Who was paused, silent or not connected was not overrun.
+#[test]
+fn what_was_due_while_it_could_not_be_polled_is_not_counted() {
+    let mut bench = Bench::new(&plain("rate = '100ms'\ntimeout = '90ms'"));
+    // Nobody is there at first.
+    for _ in 0..4 {
+        bench.refuse();
+    }
+    bench.accept();
+    bench.serve(seconds(2), |asked| Some(orderly(asked)));
+    bench.set("$device/m/enabled", "false");
+    bench.serve(seconds(5), |asked| Some(orderly(asked)));
+    bench.set("$device/m/enabled", "true");
+    let conn = bench.accept();
+    bench.serve(seconds(5), |asked| Some(orderly(asked)));
+    bench.rig.break_off(conn);
+    bench.rig.settle();
+    bench.refuse();
+    bench.refuse();
+    bench.serve(seconds(5), |asked| Some(orderly(asked)));
+    assert_eq!(bench.count("m", "overruns"), 0);
+    bench.serve(seconds(4), |_| None);
+    assert_eq!(bench.figure("m", "state"), "silent");
+    let overruns = bench.count("m", "overruns");
+    bench.serve(seconds(15), |asked| Some(orderly(asked)));
+    assert_eq!(bench.figure("m", "state"), "online");
+    assert_eq!(bench.count("m", "overruns"), overruns, "those of polls in vain");
+    bench.wind_up();
+}
+
 #[test]
 fn a_device_can_be_paused() {
     let mut bench = Bench::new(&plain(""));
@@ -396,5 +449,8 @@ fn transaction_ids_go_round() {
     assert_eq!(bench.count("m", "late") + bench.count("m", "mismatched"), 0);
     bench.send_frame(last.conn, last.tid.wrapping_sub(10), 1, &orderly(&last));
     assert_eq!(bench.count("m", "late"), 1);
+    // Nothing comes so late.
+    bench.send_frame(last.conn, last.tid.wrapping_sub(1_000), 1, &orderly(&last));
+    assert_eq!((bench.count("m", "late"), bench.count("m", "mismatched")), (1, 1));
     bench.wind_up();
 }

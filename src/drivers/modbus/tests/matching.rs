@@ -28,6 +28,10 @@ fn what_does_not_fit_is_counted_and_never_used() {
     let fitting = b"\x03\x04\0\x63\0\x64";
     check_dropped((100, 5, fitting), "mismatched");
     check_dropped((-1, 5, fitting), "late");
+    // Ids that were never given out: the first is 1.
+    for shift in [-2, -100, -5_000, -32_000] {
+        check_dropped((shift, 5, fitting), "mismatched");
+    }
     check_dropped((0, 6, fitting), "mismatched");
     check_dropped((0, 0, fitting), "mismatched");
     for pdu in [
@@ -227,7 +231,7 @@ fn a_datagram_that_is_no_frame_is_dropped_by_itself() {
     }
     bench.reply(&asked, &orderly(&asked));
     bench.check("m/a", "1010 good");
-    assert_eq!(bench.get("$server/damaged"), "4 good");
+    assert_eq!((&*bench.get("$server/damaged"), bench.count("m", "mismatched")), ("4 good", 4));
     bench.wind_up();
 }
 
@@ -245,4 +249,102 @@ fn what_is_not_modbus_ends_the_connection() {
     bench.check("m/a", "1010 good");
     assert_eq!(bench.count("m", "reconnects"), 1);
     bench.wind_up();
+}
+
+/// The units 1 and 2 on a line.
+fn pair(scheme: &str) -> String {
+    let keys = "timeout = '200ms'\nretries = 0\ndead_share = 100";
+    let both = plain(keys) + &plain(&format!("{keys}\nunit = 2")).replace("'m'", "'n'");
+    both.replace("modbus:", scheme)
+}
+
+/// The next request to unit 2; those to unit 1 are answered.
+fn next_of_second(bench: &mut Bench) -> Asked {
+    loop {
+        let asked = bench.next();
+        if asked.unit == 2 {
+            return asked;
+        }
+        bench.reply(&asked, &orderly(&asked));
+    }
+}
+
+/// What came for a device, as its recorder shows it.
+fn recorded(bench: &mut Bench, name: &str) -> Vec<String> {
+    let reader = bench.rig.connect();
+    bench.rig.send(reader, format!("TRACE {name}\n"));
+    let said = bench.said(reader);
+    said.lines().filter_map(|line| Some(line.split_once(" in ")?.1.to_owned())).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn bytes_that_are_no_frame_are_those_of_whoever_is_waited_for() {
+    let mut bench = Bench::new(&pair("modbus-rtu:"));
+    let conn = bench.accept();
+    bench.serve(seconds(3), |asked| Some(orderly(asked)));
+    let asked = next_of_second(&mut bench);
+    let mut damaged = bench.frame(0, 2, &orderly(&asked));
+    damaged[4] ^= 0x10;
+    bench.send(conn, &damaged);
+    assert_eq!((bench.count("m", "mismatched"), bench.count("n", "mismatched")), (0, 1));
+    assert_eq!(recorded(&mut bench, "n").last(), Some(&hex(&damaged)));
+
+    // Half a frame is known to be no more when another request was sent and something else comes.
+    bench.serve(seconds(3), |asked| Some(orderly(asked)));
+    let asked = next_of_second(&mut bench);
+    let half = &bench.frame(0, 2, &orderly(&asked))[..5];
+    bench.send(conn, half);
+    bench.serve(seconds(3), |asked| Some(orderly(asked)));
+    assert_eq!((bench.count("m", "mismatched"), bench.count("n", "mismatched")), (0, 2));
+    assert!(recorded(&mut bench, "n").contains(&hex(half)));
+    assert!(!recorded(&mut bench, "m").contains(&hex(half)));
+    bench.check("n/a", "2010 good");
+    bench.wind_up();
+}
+
+#[test]
+fn an_answer_of_a_stranger_is_in_the_recorder_of_whoever_asked() {
+    for scheme in ["modbus:", "modbus-rtu:"] {
+        let mut bench = Bench::new(&pair(scheme));
+        let conn = bench.accept();
+        let asked = next_of_second(&mut bench);
+        let frame = bench.frame(asked.tid, 77, &orderly(&asked));
+        bench.send(conn, &frame);
+        assert_eq!(recorded(&mut bench, "n"), [hex(&frame)], "{scheme}");
+        assert_eq!((bench.count("m", "mismatched"), bench.count("n", "mismatched")), (0, 1), "{scheme}");
+        bench.wind_up();
+    }
+}
+
+#[test]
+fn what_ends_the_connection_is_in_the_recorder_of_whoever_was_waited_for() {
+    let mut bench = Bench::new(&pair("modbus:"));
+    let conn = bench.accept();
+    next_of_second(&mut bench);
+    bench.send(conn, b"SSH-2.0-OpenSSH_9.6");
+    assert!(bench.is_closed(conn));
+    assert_eq!(recorded(&mut bench, "n"), [hex(b"SSH-2.0-OpenSSH_9.6")]);
+    assert_eq!((bench.count("m", "mismatched"), bench.count("n", "mismatched")), (0, 1));
+    bench.wind_up();
+}
+
+/// Two devices may be one unit: each has its own answers in its recorder.
+#[test]
+fn whoever_asked_has_the_answer_in_its_recorder() {
+    for scheme in ["modbus:", "modbus-rtu:"] {
+        let twins = (plain("") + &plain("").replace("'m'", "'twin'")).replace("modbus:", scheme);
+        let mut bench = Bench::new(&twins);
+        bench.accept();
+        bench.serve(seconds(5), |asked| Some(orderly(asked)));
+        for name in ["m", "twin"] {
+            bench.check(&format!("{name}/a"), "1010 good");
+            let requests = bench.count(name, "requests");
+            assert_eq!(recorded(&mut bench, name).len() as u64, requests, "{scheme} {name}");
+        }
+        bench.wind_up();
+    }
 }
