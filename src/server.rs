@@ -89,6 +89,7 @@ impl Server {
 
         let mut memories: Vec<Arc<dyn Memory>> =
             config.services.iter().filter_map(|service| Arc::clone(service).memory()).collect();
+        config.fleet.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let figures = Arc::new(FleetFigures::new(&config.fleet));
         memories.push(Arc::clone(&figures) as Arc<dyn Memory>);
         let tags = Tags::new(config.server.tags.clone(), config.fleet.names, shards)

@@ -85,6 +85,11 @@ impl<'d> Section<'d> {
         self.entry(key).map_or(self.at, |entry| entry.value.at)
     }
 
+    /// A place of the file, for messages that are reported elsewhere: `file:line`.
+    pub fn place(&self, spot: Spot) -> String {
+        self.document.place(spot)
+    }
+
     /// Adds a mistake at the key's value, or at the section if the key is absent.
     pub fn error(&self, key: &str, message: impl Into<String>) {
         self.document.error_at(self.spot(key), message);

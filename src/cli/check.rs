@@ -72,6 +72,9 @@ fn print(file: &str, config: &Config) {
             count => format!("{count} threads (shards)"),
         },
     ));
+    for warning in &config.fleet.warnings {
+        say(format_args!("warning: {warning}"));
+    }
     for listener in &config.listeners {
         say(format_args!("listen {}: {}", listener.url, listener.url.protocol.summary));
     }

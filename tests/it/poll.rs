@@ -483,3 +483,15 @@ fn points_come_from_a_spreadsheet_beside_the_configuration() {
     let outcome = run(&dir, &["check", "--config", "plant.toml"]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
 }
+
+#[test]
+fn two_devices_that_are_one_unit_are_pointed_out() {
+    let dir = Folder::new();
+    let device = |name: &str| format!("[[device]]\nname = '{name}'\nurl = 'modbus://127.0.0.1:1'\n");
+    dir.write("plant.toml", &(device("one") + &device("twin")));
+    let outcome = run(&dir, &["check", "--config", "plant.toml"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let warning =
+        "warning: plant.toml:4: 'twin' is unit 1 of modbus://127.0.0.1:1, as 'one' is (plant.toml:1)";
+    assert!(outcome.stdout.contains(warning), "{}", outcome.stdout);
+}

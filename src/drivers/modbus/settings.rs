@@ -1,6 +1,7 @@
 //! `[[device]]` and `[[template]]`: which devices are polled, what of them, and how.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub struct Fleet {
     pub names: Vec<Box<str>>,
     /// The connections to be made.
     pub lines: Vec<LineSettings>,
+    /// What can be polled so, but is hardly meant so; each begins with its place.
+    pub warnings: Vec<String>,
 }
 
 /// One connection, and the devices behind it.
@@ -135,6 +138,7 @@ pub fn read(
         templates: HashMap::new(),
         models: HashMap::new(),
         lines: HashMap::new(),
+        units: HashMap::new(),
         fleet: Fleet::default(),
         declared,
         load,
@@ -154,6 +158,8 @@ struct Reader<'a> {
     models: HashMap<ModelKey, Arc<Model>>,
     /// The place of each URL's line.
     lines: HashMap<String, usize>,
+    /// Which device was the first of a line with a unit, and where.
+    units: HashMap<(usize, u8), (Box<str>, Spot)>,
     fleet: Fleet,
     declared: &'a mut Declared,
     load: &'a dyn Fn(&str) -> std::io::Result<String>,
@@ -230,6 +236,7 @@ impl Reader<'_> {
                 }
                 self.declared.add(DeclaredTag { name: tag, declaration, initial: None });
             }
+            self.see_twin(&section, line, unit, &name);
             self.fleet.names.push(name.clone());
             self.fleet.lines[line].devices.push(DeviceSettings {
                 owner,
@@ -244,6 +251,26 @@ impl Reader<'_> {
             });
         }
         section.finish();
+    }
+
+    /// Two devices may be one unit, with points of their own; but each is polled as if it were the only one.
+    fn see_twin(&mut self, section: &Section<'_>, line: usize, unit: u8, name: &str) {
+        let here = section.spot("unit");
+        match self.units.entry((line, unit)) {
+            Entry::Vacant(free) => {
+                free.insert((name.into(), here));
+            }
+            Entry::Occupied(taken) => {
+                let (first, there) = taken.get();
+                self.fleet.warnings.push(format!(
+                    "{}: '{name}' is unit {unit} of {}, as '{first}' is ({}): each of the two is polled and \
+                     written by itself",
+                    section.place(here),
+                    self.fleet.lines[line].url,
+                    section.place(*there),
+                ));
+            }
+        }
     }
 
     /// The place of the line that a device is on. What is of the line may be said by any of its devices; the

@@ -243,3 +243,18 @@ fn what_only_shows_where_things_come_together() {
         ],
     );
 }
+
+/// That may be meant, for two templates; but more often a unit was forgotten.
+#[test]
+fn two_devices_that_are_one_unit_are_pointed_out() {
+    let twin = plain("unit = 1").replace("'m'", "'twin'");
+    let fleet = good(&(plain("") + &twin), &[]);
+    assert_eq!(
+        fleet.warnings,
+        ["plant.toml:16: 'twin' is unit 1 of modbus://10.0.0.7:502, as 'm' is (plant.toml:1): \
+            each of the two is polled and written by itself"]
+    );
+    let elsewhere = twin.replace("0.7", "0.8");
+    let other = plain("unit = 2").replace("'m'", "'other'");
+    assert_eq!(good(&(plain("") + &elsewhere + &other), &[]).warnings, [""; 0]);
+}
