@@ -1,8 +1,8 @@
 //! Several shards, each in a thread of its own and as fast as they can: no value is torn, none is told after
 //! a newer one or twice, what was confirmed is seen everywhere, and who sleeps is woken.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::Instant;
 
@@ -23,9 +23,10 @@ const VERSIONS_PER_ORDER: u64 = 4;
 /// All wait for each other once in so many versions: then nothing that comes later makes up for a change or a
 /// wake-up that was lost.
 const VERSIONS_PER_MEETING: u64 = 10;
-/// Whoever sleeps for so long was not woken; where a bug is planted it may be said sooner.
+/// Whoever sleeps for so long was not woken; where that is what a planted bug leads to, it may be said sooner.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 const LONGEST_SLEEP_WITH_BUG: Duration = Duration::from_secs(2);
+const NOT_WOKEN: &str = "was not woken";
 
 /// What all threads know.
 struct Common {
@@ -33,6 +34,20 @@ struct Common {
     confirmed: Vec<AtomicU64>,
     /// Shards whose writer and reader have seen all there is.
     finished: AtomicU64,
+    /// Somebody complains: all may go.
+    failed: AtomicBool,
+}
+
+/// However a thread ends, the others hear of it if it had something to complain about.
+struct TellsOthers<'a>(&'a Common, Arc<Shared>);
+
+impl Drop for TellsOthers<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.failed.store(true, SeqCst);
+            (0..SHARDS).for_each(|shard| self.1.bell(shard).ring());
+        }
+    }
 }
 
 /// Confirms whatever it is told to write.
@@ -101,6 +116,7 @@ enum Awaited {
 impl Runner {
     fn run(mut self, common: &Common) -> Rig {
         let me = thread::current();
+        let _tells_others = TellsOthers(common, Arc::clone(self.rig.engine.shared()));
         self.rig.engine.shared().bell(self.shard).hang(move || me.unpark());
         self.rig.send(self.reader, "SUB #\n");
         let mut was_finished = false;
@@ -117,13 +133,13 @@ impl Runner {
                 common.finished.fetch_add(1, SeqCst);
                 (0..SHARDS).for_each(|shard| self.rig.engine.shared().bell(shard).ring());
             }
-            if common.finished.load(SeqCst) == SHARDS as u64 {
+            if common.finished.load(SeqCst) == SHARDS as u64 || common.failed.load(SeqCst) {
                 return self.rig;
             }
             if self.rig.next > self.rig.now() {
                 let since = Instant::now();
                 thread::park_timeout(self.longest_sleep);
-                assert!(since.elapsed() < self.longest_sleep, "shard {} was not woken", self.shard);
+                assert!(since.elapsed() < self.longest_sleep, "shard {} {NOT_WOKEN}", self.shard);
             }
         }
     }
@@ -203,7 +219,7 @@ impl Runner {
 
 /// Live through it, with a bug in each thread that strikes once in so many times. What the threads have to
 /// complain about.
-fn run(bug: Option<(Mutant, u32)>) -> Result<(), Vec<String>> {
+fn run(bug: Option<(Mutant, u32)>, longest_sleep: Duration) -> Result<(), Vec<String>> {
     let owners = vec!["dev".into()];
     let mut rigs = Rig::shards(SHARDS, "line", RigSettings { owners, ..RigSettings::default() });
     for shard in 0..SHARDS {
@@ -220,8 +236,8 @@ fn run(bug: Option<(Mutant, u32)>) -> Result<(), Vec<String>> {
     let common = Common {
         confirmed: (0..SHARDS * TAGS_EACH).map(|_| AtomicU64::new(0)).collect(),
         finished: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
     };
-    let longest_sleep = if bug.is_some() { LONGEST_SLEEP_WITH_BUG } else { LONGEST_SLEEP };
     let ends: Vec<thread::Result<Rig>> = thread::scope(|scope| {
         let runners = rigs.into_iter().enumerate().map(|(shard, rig)| Runner {
             shard,
@@ -263,19 +279,20 @@ fn run(bug: Option<(Mutant, u32)>) -> Result<(), Vec<String>> {
 
 #[test]
 fn threads_see_each_others_values_whole_in_order_and_at_once() {
-    assert_eq!(run(None), Ok(()));
+    assert_eq!(run(None, LONGEST_SLEEP), Ok(()));
 }
 
 #[track_caller]
 fn is_noticed(mutant: Mutant, one_in: u32, how: &[&str]) {
-    let complaints = run(Some((mutant, one_in))).expect_err("nobody noticed the bug");
+    let longest_sleep = if how == [NOT_WOKEN] { LONGEST_SLEEP_WITH_BUG } else { LONGEST_SLEEP };
+    let complaints = run(Some((mutant, one_in)), longest_sleep).expect_err("nobody noticed the bug");
     let is_so = |complaint: &String| how.iter().any(|how| complaint.contains(how));
     assert!(complaints.iter().any(is_so), "{complaints:?}");
 }
 
 #[test]
 fn a_lost_wake_up_is_noticed() {
-    is_noticed(Mutant::LostWake, 20, &["was not woken"]);
+    is_noticed(Mutant::LostWake, 20, &[NOT_WOKEN]);
 }
 
 #[test]
@@ -291,5 +308,5 @@ fn an_old_sample_after_a_new_one_is_noticed() {
 
 #[test]
 fn a_change_that_is_never_told_is_noticed() {
-    is_noticed(Mutant::MarkClearedLate, 2, &["was not woken"]);
+    is_noticed(Mutant::MarkClearedLate, 2, &[NOT_WOKEN]);
 }
