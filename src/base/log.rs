@@ -21,6 +21,7 @@ use rustix::pipe::PIPE_BUF;
 use simple_logger::SimpleLogger;
 
 use self::stderr::{Relay, is_writable};
+use super::order::sorted_by;
 
 const MESSAGE_BYTES_MAX: usize = 3800;
 const TARGET_BYTES_MAX: usize = 128;
@@ -226,11 +227,12 @@ impl Gate {
                 self.next_rollover = Some(self.next_rollover.map_or(end, |next| next.min(end)));
             }
         }
-        announcements.sort_unstable_by_key(|(since, ..)| *since);
-        for (_, elapsed, HeldBack { lines, level, target, excerpt }) in announcements {
-            let seconds = elapsed.min(SITE_WINDOW).as_secs_f64().ceil();
+        let since = |at: usize| announcements[at].0;
+        for at in sorted_by(announcements.len(), &|one, other| since(one).cmp(&since(other))) {
+            let (_, elapsed, HeldBack { lines, level, target, excerpt }) = &announcements[at];
+            let seconds = elapsed.min(&SITE_WINDOW).as_secs_f64().ceil();
             let message = format!("{excerpt} … {lines} more like this in {seconds} s");
-            self.print(Line { level, target: &target, message: &message }, sink);
+            self.print(Line { level: *level, target, message: &message }, sink);
         }
     }
 

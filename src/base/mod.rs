@@ -5,6 +5,7 @@ pub mod host;
 pub mod log;
 #[cfg(test)]
 pub(crate) mod mutants;
+pub mod order;
 pub mod random;
 pub mod section;
 pub mod time;

@@ -26,6 +26,7 @@ mod system;
 mod tests;
 mod trace;
 
+use std::collections::BinaryHeap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -541,9 +542,8 @@ impl Engine {
 
     fn close_largest<W: Wire>(&mut self, wire: &mut W) {
         let held = |link: &Link| link.output.capacity() + link.input.capacity();
-        let mut debtors: Vec<(usize, usize)> =
+        let mut debtors: BinaryHeap<(usize, usize)> =
             self.connections.iter().map(|(index, connection)| (held(&connection.link), index)).collect();
-        debtors.sort_unstable();
         while let Some((bytes, index)) = debtors.pop() {
             if bytes == 0 || self.shard.buffers.are_relieved() {
                 break;

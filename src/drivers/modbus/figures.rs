@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::settings::{Fleet, Model};
+use crate::base::order::sorted_by;
 use crate::base::time::{Now, Tick, Timestamp};
 use crate::engine::Figures;
 use crate::metrics::Counter;
@@ -366,10 +367,11 @@ struct Known {
 
 impl FleetFigures {
     pub fn new(fleet: &Fleet) -> FleetFigures {
-        let mut devices: Vec<_> = fleet.lines.iter().flat_map(|line| &line.devices).collect();
-        devices.sort_unstable_by_key(|device| device.owner.0);
+        let devices: Vec<_> = fleet.lines.iter().flat_map(|line| &line.devices).collect();
+        let by_owner =
+            sorted_by(devices.len(), &|one, other| devices[one].owner.0.cmp(&devices[other].owner.0));
         let mut points = 0;
-        let known = devices.iter().map(|device| {
+        let known = by_owner.into_iter().map(|at| devices[at]).map(|device| {
             let (name, model) = (device.name.clone(), Arc::clone(&device.model));
             let figures = Arc::new(DeviceFigures::new(model.points.len()));
             let known = Known { name, figures, first_point: points, model };

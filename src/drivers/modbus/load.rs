@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::places::Block;
 use super::settings::{Carrier, DeviceSettings, LineSettings};
+use crate::base::order::sorted_by;
 
 /// Bytes of a request that reads, and of its reply without the data, by header or checksum.
 const MBAP_BYTES: u32 = (7 + 5) + (7 + 2);
@@ -118,8 +119,7 @@ impl Lane {
     /// who wants less than its share has what it wants, and the others share what that leaves.
     fn cycles(self, devices: &[Vec<Scan>]) -> Vec<Vec<f64>> {
         let demands: Vec<f64> = devices.iter().map(|scans| demand(scans)).collect();
-        let mut by_demand: Vec<usize> = (0..devices.len()).collect();
-        by_demand.sort_unstable_by(|&one, &other| demands[one].total_cmp(&demands[other]));
+        let by_demand = sorted_by(devices.len(), &|one, other| demands[one].total_cmp(&demands[other]));
         let mut cycles = vec![Vec::new(); devices.len()];
         let mut left = self.most();
         for (done, at) in by_demand.into_iter().enumerate() {
@@ -143,8 +143,8 @@ fn slowed_to(scans: &[Scan], share: f64) -> f64 {
     if demand(scans) <= share * (1.0 + ROUNDING) {
         return 0.0;
     }
-    let mut sorted = scans.to_vec();
-    sorted.sort_unstable_by(|one, other| one.rate.total_cmp(&other.rate));
+    let by_rate = sorted_by(scans.len(), &|one, other| scans[one].rate.total_cmp(&scans[other].rate));
+    let sorted: Vec<Scan> = by_rate.into_iter().map(|at| scans[at]).collect();
     let mut requests = 0.0;
     for (at, scan) in sorted.iter().enumerate() {
         requests += scan.requests;

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
+use crate::base::order::sorted_by;
 use crate::protocols::modbus::{Area, Span};
 
 /// What one tag needs to have read: a coil, a discrete, or the registers of a value, which are never read in
@@ -82,21 +83,20 @@ impl Block {
 
 impl Places {
     pub(super) fn new(points: &[Point]) -> Places {
-        let key = |number: &u32| {
-            let Point { group, area, span } = points[*number as usize];
+        let key = |number: usize| {
+            let Point { group, area, span } = points[number];
             (group, area, span.start, Reverse(span.quantity))
         };
-        let mut numbers: Vec<u32> = (0..points.len() as u32).collect();
-        numbers.sort_by_key(key);
+        let numbers = sorted_by(points.len(), &|one, other| key(one).cmp(&key(other)));
         let mut places: Vec<Place> = Vec::new();
         for (first_point, number) in numbers.iter().enumerate() {
-            let at = points[*number as usize];
+            let at = points[*number];
             if places.last().is_none_or(|last| last.at != at) {
                 places.push(Place { at, first_point: first_point as u32 });
             }
         }
         places.shrink_to_fit();
-        let placed = |point: u32| Placed { point, start: points[point as usize].span.start };
+        let placed = |point: usize| Placed { point: point as u32, start: points[point].span.start };
         Places { places, points: numbers.into_iter().map(placed).collect() }
     }
 
