@@ -283,6 +283,9 @@ impl Client {
                 let verdict = checkers::on_offline(&mut record, &tag, version);
                 record.judge(verdict);
             }
+            Asked::Set(tag, version, true) if rest.starts_with("timeout") => {
+                self.book.open().outdate(&tag, version);
+            }
             Asked::Get(tag, at_least) if verb == "OK" => {
                 if let Some(state) = State::parse(rest) {
                     // What it was to see may be what it sent and was denied.

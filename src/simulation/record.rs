@@ -111,6 +111,16 @@ impl Record {
         }
     }
 
+    /// The writer of a tag was told that it is not known what came of a version. If the device has it by
+    /// then, no older one may be good any more.
+    pub fn outdate(&mut self, tag: &str, version: i64) {
+        let write = (tag.to_owned(), version);
+        if self.device_did.contains(&write) {
+            let outdated = self.field.outdated.entry(write.0).or_insert(version);
+            *outdated = version.max(*outdated);
+        }
+    }
+
     /// A driver, in its turn, knows what became of an order.
     pub fn end_order(&mut self, ticket: Ticket, result: &Result<(), Refusal>) {
         let write = self.ordered.get(&(self.turn_of, ticket)).expect("a driver ends what it was given");

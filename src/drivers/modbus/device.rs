@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use scanning::Scan;
+use writes::Outcome;
 
 use super::asking::{Asked, MOST_WAITING, Questions, Wanted};
 use super::figures::{DeviceFigures, Reason, State};
@@ -152,24 +153,27 @@ impl Device {
         }
     }
 
-    /// The device answered what a master asked at `sent`; `None` if that is an exception.
+    /// The device answered what a master asked at `sent`.
     pub(super) fn on_asked(
         &mut self,
         cx: &mut Context<'_>,
         asked: Asked,
         answer: &[u8],
         sent: Tick,
-        response: Option<Response<'_>>,
+        result: Result<Response<'_>, Exception>,
     ) {
         let now = cx.now().tick;
-        match response {
-            Some(response) if asked.writes => {
+        match result {
+            Ok(response) if asked.writes => {
                 let (request, written) = (asked.request(), written(asked.request(), &response));
                 self.figures.altered.add(u64::from(written != request));
-                self.on_written_by_master(cx, &written);
+                self.on_write_over(cx, &written, Outcome::Confirmed, None);
             }
-            Some(_) => self.questions.keep(&asked, answer, sent, now),
-            None => self.figures.exceptions.add(1),
+            Ok(_) => self.questions.keep(&asked, answer, sent, now),
+            Err(why) => {
+                self.figures.exceptions.add(1);
+                self.on_write_refused(cx, &asked.request(), why);
+            }
         }
         self.end_asked(&asked, now);
         asked.answer(cx, Ok(answer));
@@ -177,6 +181,7 @@ impl Device {
 
     /// What a master asked was not answered in time. It is not sent again: the master may.
     pub(super) fn on_asked_in_vain(&mut self, cx: &mut Context<'_>, asked: Asked) {
+        self.on_write_over(cx, &asked.request(), Outcome::Unknown, None);
         self.end_asked(&asked, cx.now().tick);
         asked.answer(cx, Err(Refusal::Timeout));
     }

@@ -60,6 +60,8 @@ pub enum Reason {
     Stale,
     /// Its registers have no meaning in its type.
     Unreadable,
+    /// Its registers were written, or may have been, and not read since.
+    Overwritten,
     /// The device refuses it.
     Exception(u8),
 }
@@ -79,6 +81,7 @@ impl Reason {
             Reason::Stale => 6,
             Reason::Unreadable => 7,
             Reason::Unresolved => 8,
+            Reason::Overwritten => 9,
             Reason::Exception(code) => FIRST_EXCEPTION.saturating_add(code),
         }
     }
@@ -94,6 +97,7 @@ impl Reason {
             6 => Reason::Stale,
             7 => Reason::Unreadable,
             8 => Reason::Unresolved,
+            9 => Reason::Overwritten,
             code => Reason::Exception(code.saturating_sub(FIRST_EXCEPTION)),
         }
     }
@@ -110,6 +114,7 @@ impl Reason {
             Reason::Disabled => "the device is paused",
             Reason::Stale => "not read for stale_after",
             Reason::Unreadable => "the registers have no meaning in the tag's type",
+            Reason::Overwritten => "written, or it may have been, and not read since",
             Reason::Exception(code) => Exception::from_code(code).as_str(),
         }
     }

@@ -344,7 +344,7 @@ impl Line {
                 device.on_read_refused(cx, read, exception, flight.is_probe);
             }
             (Ask::Question(asked), result) => {
-                device.on_asked(cx, *asked, pdu, flight.sent, result.ok());
+                device.on_asked(cx, *asked, pdu, flight.sent, result);
             }
             (Ask::Write(writing), result) => {
                 device.on_order_answered(cx, writing, result);
@@ -423,6 +423,7 @@ impl Line {
             Ask::Write(writing) => {
                 device.is_writing = false;
                 device.questions.on_written(now);
+                device.on_order_unanswered(cx, &writing);
                 cx.settle(writing.ticket(), Err(Refusal::Timeout));
             }
             Ask::Question(asked) => device.on_asked_in_vain(cx, *asked),

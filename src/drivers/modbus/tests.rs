@@ -5,6 +5,7 @@ mod isolation;
 mod learning;
 mod line;
 mod matching;
+mod overwritten;
 mod settings;
 mod tables;
 mod truth;

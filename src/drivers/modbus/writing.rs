@@ -36,6 +36,8 @@ pub(super) struct Writing {
     step: Step,
     /// The request of this step.
     pub(super) pdu: Box<[u8]>,
+    /// What was written, as the device says, once that is read back.
+    written: Option<Box<[u8]>>,
     /// How often the request may be sent again.
     pub(super) tries_left: u8,
     /// What the registers hold afterwards; of a coil, `[0, 1]` or `[0, 0]`.
@@ -58,11 +60,11 @@ pub(super) enum Next {
     /// Another request.
     Step(Box<Writing>),
     /// The device has it: the point's value.
-    Written(Input<'static>),
+    Written(Box<Writing>, Input<'static>),
     /// It has something else: what is read back, if that has a meaning.
-    Differs { found: Option<Input<'static>>, reason: String },
+    Differs { writing: Box<Writing>, found: Option<Input<'static>>, reason: String },
     /// It refuses.
-    Refused(Exception),
+    Refused(Box<Writing>, Exception),
 }
 
 impl Writing {
@@ -91,6 +93,7 @@ impl Writing {
             order: order.clone(),
             step,
             pdu,
+            written: None,
             tries_left: device.write_retries,
             bytes,
             altered: None,
@@ -106,6 +109,20 @@ impl Writing {
         Request::decode(&self.pdu).expect("we made it")
     }
 
+    /// The request that writes, if it is more than about to be sent.
+    pub(super) fn write_sent(&self) -> Option<Request<'_>> {
+        match (&self.written, self.step) {
+            (Some(pdu), _) => Some(Request::decode(pdu).expect("we made it")),
+            (None, Step::Read) => None,
+            (None, _) => Some(self.request()),
+        }
+    }
+
+    /// Whether the device has confirmed the request that writes.
+    pub(super) fn has_written(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// The device has answered this step.
     pub(super) fn on_reply(
         mut self: Box<Self>,
@@ -114,11 +131,11 @@ impl Writing {
     ) -> Next {
         let response = match (result, &self.altered) {
             (Ok(response), _) => response,
-            (Err(why), None) => return Next::Refused(why),
+            (Err(why), None) => return Next::Refused(self, why),
             // It cannot be read back, so that is all there is to know.
             (Err(_), Some(altered)) => {
                 let reason = format!("wrote {altered} instead of {}", self.order.value);
-                return Next::Differs { found: None, reason };
+                return Next::Differs { writing: self, found: None, reason };
             }
         };
         let point = &device.model.points[self.order.point];
@@ -144,12 +161,13 @@ impl Writing {
                 }
                 if point.verify || is_altered {
                     let span = Span { start: address, quantity: point.quantity() };
+                    self.written = Some(encoded(&written(self.request(), &response)));
                     self.pdu = encoded(&Request::read(point.address.area(), span));
                     self.step = Step::ReadBack;
                     return Next::Step(self);
                 }
                 match self.value(point) {
-                    Some(value) => Next::Written(value),
+                    Some(value) => Next::Written(self, value),
                     None => self.differs(None),
                 }
             }
@@ -159,17 +177,18 @@ impl Writing {
                     _ => super::device::registers(&response).and_then(|read| point.value(read).ok()),
                 };
                 match (self.value(point), found) {
-                    (Some(wanted), Some(found)) if wanted.same(&found) => Next::Written(found),
+                    (Some(wanted), Some(found)) if wanted.same(&found) => Next::Written(self, found),
                     (_, found) => self.differs(found),
                 }
             }
         }
     }
 
-    fn differs(&self, found: Option<Input<'static>>) -> Next {
+    fn differs(self: Box<Self>, found: Option<Input<'static>>) -> Next {
         let value = found.clone().map(|found| found.into_value().to_string());
         let value = value.unwrap_or_else(|| "no value".to_owned());
-        Next::Differs { found, reason: format!("read back {value} instead of {}", self.order.value) }
+        let reason = format!("read back {value} instead of {}", self.order.value);
+        Next::Differs { writing: self, found, reason }
     }
 
     /// What the tag shows when the registers hold what was written.
@@ -261,6 +280,10 @@ pub(super) fn value_written(
             Some(point.value(registers.part(at, point.quantity())?))
         }
         // Of a register that was masked, some bits are known at most.
+        Request::MaskWrite { mask, .. } => {
+            let bit = point.address.bit().filter(|bit| mask.and >> bit & 1 == 0)?;
+            Some(Ok(Input::Bool(mask.or >> bit & 1 == 1)))
+        }
         _ => None,
     }
 }

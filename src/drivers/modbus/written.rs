@@ -6,7 +6,7 @@ use super::points::PointSettings;
 use crate::base::time::Tick;
 use crate::protocols::modbus::{Area, Span};
 
-/// Writes that were confirmed, and when.
+/// Writes that are over, and since when.
 pub(super) struct Written {
     writes: Vec<(Area, Span, Tick)>,
     /// No request that is under way was sent longer ago.
@@ -40,9 +40,8 @@ impl Written {
 
     fn is_written_since(&self, point: &PointSettings, sent: Tick) -> bool {
         let (area, span) = (point.address.area(), point.span());
-        self.writes.iter().any(|(of, part, confirmed)| {
-            let overlaps = u32::from(part.start) < span.end() && u32::from(span.start) < part.end();
-            *of == area && overlaps && sent < *confirmed
-        })
+        self.writes
+            .iter()
+            .any(|(of, part, confirmed)| *of == area && part.overlaps(span) && sent < *confirmed)
     }
 }

@@ -223,6 +223,11 @@ impl Span {
     pub fn is_within(self, size: u32) -> bool {
         self.end() <= size
     }
+
+    /// Whether some address is in both.
+    pub fn overlaps(self, other: Span) -> bool {
+        u32::from(self.start) < other.end() && u32::from(other.start) < self.end()
+    }
 }
 
 /// What [`Function::MaskWrite`] makes of a register (§6.16).

@@ -15,6 +15,8 @@ pub struct Known {
     pub paused_since: BTreeMap<u16, u64>,
     /// Writes that were answered `offline`.
     pub offline: HashSet<(String, i64)>,
+    /// Of tags, what their devices had when it was answered that nobody knows.
+    pub outdated: HashMap<String, i64>,
     /// Writes that devices were asked for, by which request. A datagram may be doubled.
     pub reached: HashMap<(String, i64), (LinkId, u16)>,
 }
@@ -32,7 +34,7 @@ fn age_us(version: u64, now_us: u64) -> u64 {
 }
 
 /// A good value is one of this point of this device, and one that it had; if it is written by confirmed
-/// writes, none from before the last one.
+/// writes, none from before the last one, nor from before one that was done and not confirmed.
 pub fn good_values_are_the_points_own(
     record: &Record,
     device: &DevicePlan,
@@ -49,6 +51,13 @@ pub fn good_values_are_the_points_own(
         Role::Refused => violation(rule, format_args!("{} is not there", device.tag(point))),
         Role::Written => {
             let tag = device.tag(point);
+            let outdated = record.field.outdated.get(&tag).copied().unwrap_or(-1);
+            if value < outdated {
+                return violation(
+                    rule,
+                    format_args!("{tag} is {value:#x}, and its device had {outdated:#x} before"),
+                );
+            }
             let confirmed = record.confirmed.get(&tag).copied().unwrap_or(-1);
             if value < confirmed {
                 return violation(

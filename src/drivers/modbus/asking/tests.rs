@@ -318,30 +318,35 @@ fn no_poll_from_before_undoes_what_a_master_wrote() {
     plant.rig.wind_up();
 }
 
-/// What a master's write says of the tags: `None` where the next poll has to tell.
+/// What a master's write says of the tags: those that it changes in part are in doubt until they are polled.
 #[test]
 fn a_tag_is_known_by_a_write_that_covers_it() {
+    use Quality::{Good, Uncertain as Doubt};
+    type Known = (i64, Quality);
     #[rustfmt::skip]
-    let table: [(&[u8], &[u8], i64, i64); 8] = [
-        (b"\x06\0\0\0\x2a",                               b"\x06\0\0\0\x2a",          42, 2),
+    let table: [(&[u8], &[u8], Known, Known); 9] = [
+        (b"\x06\0\0\0\x2a", b"\x06\0\0\0\x2a", (42, Good), (2, Good)),
         // The device has limited it.
-        (b"\x06\0\0\0\x2a",                               b"\x06\0\0\0\x0a",          10, 2),
-        (b"\x10\0\0\0\x03\x06\0\x2a\0\x01\0\0",           b"\x10\0\0\0\x03",          42, 0x1_0000),
-        (b"\x17\0\x09\0\x01\0\x01\0\x02\x04\0\0\0\x07",   b"\x17\x02\0\0",            1,  7),
-        // Half of the total, some bits of the speed, what no tag shows, what was refused.
-        (b"\x06\0\x02\0\x2a",                             b"\x06\0\x02\0\x2a",        1,  2),
-        (b"\x16\0\0\0\xf2\0\x25",                         b"\x16\0\0\0\xf2\0\x25",    1,  2),
-        (b"\x06\0\x09\0\x2a",                             b"\x06\0\x09\0\x2a",        1,  2),
-        (b"\x06\0\0\0\x2a",                               b"\x86\x03",                1,  2),
+        (b"\x06\0\0\0\x2a", b"\x06\0\0\0\x0a", (10, Good), (2, Good)),
+        (b"\x10\0\0\0\x03\x06\0\x2a\0\x01\0\0", b"\x10\0\0\0\x03", (42, Good), (0x1_0000, Good)),
+        (b"\x17\0\x09\0\x01\0\x01\0\x02\x04\0\0\0\x07", b"\x17\x02\0\0", (1, Good), (7, Good)),
+        // Half of the total, some bits of the speed, what no tag shows, what was refused, what failed.
+        (b"\x06\0\x02\0\x2a", b"\x06\0\x02\0\x2a", (1, Good), (2, Doubt)),
+        (b"\x16\0\0\0\xf2\0\x25", b"\x16\0\0\0\xf2\0\x25", (1, Doubt), (2, Good)),
+        (b"\x06\0\x09\0\x2a", b"\x06\0\x09\0\x2a", (1, Good), (2, Good)),
+        (b"\x06\0\0\0\x2a", b"\x86\x03", (1, Good), (2, Good)),
+        (b"\x06\0\0\0\x2a", b"\x86\x04", (1, Doubt), (2, Good)),
     ];
-    for (request, reply, speed, total) in table {
+    for (request, reply, (speed, is_speed), (total, is_total)) in table {
         let mut plant = Plant::polled("");
         let master = plant.master();
         plant.ask(master, 5, request);
         plant.answer(1, reply);
         assert_eq!(plant.replies(master), [reply]);
-        plant.expect_speed(speed, Quality::Good);
-        assert!(plant.rig.sample("m/total").value.same(&Value::Int(total)), "{request:02x?}");
+        plant.expect_speed(speed, is_speed);
+        let sample = plant.rig.sample("m/total");
+        assert!(sample.value.same(&Value::Int(total)), "{request:02x?}");
+        assert_eq!(sample.quality, is_total, "{request:02x?}");
         plant.rig.wind_up();
     }
 }
