@@ -402,6 +402,7 @@ impl Device {
             Ok(value) => value,
             Err(_) => {
                 cx.report(tag, Input::Null, Quality::Bad, now.wall);
+                self.read_at[point] = now.tick;
                 return self.figures.set_reason(cx.tags(), point, Reason::Unreadable, now.wall);
             }
         };

@@ -157,6 +157,18 @@ fn registers_without_a_meaning_are_bad() {
     bench.wind_up();
 }
 
+/// It was read, whatever it means.
+#[test]
+fn registers_without_a_meaning_are_not_old() {
+    let mut bench = Bench::new(&device("rate = '100ms'", &[("a", "holding:10", "type = 'bcd16'")]));
+    bench.accept();
+    bench.serve(seconds(10), |asked| Some(read_reply(asked, &[0x00c8])));
+    bench.check("m/a", "null bad");
+    let oldest_ms = bench.count("m", "oldest_ms");
+    assert!(oldest_ms <= 100, "read each 100 ms, the last time {oldest_ms} ms ago");
+    bench.wind_up();
+}
+
 /// The device answers once, and then no more, though the connection stays.
 #[track_caller]
 fn check_stale(keys: &str, after_ms: u64) {
