@@ -39,7 +39,7 @@ const STATES: [&str; 5] = ["offline", "silent", "connecting", "online", "disable
     subcommand,
     name = "devices",
     example = "lumina devices gateway:5000",
-    error_code(0, "all devices that are not paused are online"),
+    error_code(0, "all devices that are not paused are online, whatever their tags are"),
     error_code(1, "some are not, or there is no connection"),
     error_code(2, "the command line is wrong")
 )]
@@ -117,13 +117,17 @@ fn rank(figures: &Figures) -> usize {
     rank_of(figures.get("state").map_or("", String::as_str))
 }
 
-/// The table's lines: by state, then by the age of the oldest point.
+/// The table's lines: by state, then by how many tags are not good, then by the age of the oldest point.
 fn table(devices: &BTreeMap<String, Figures>) -> Vec<String> {
     let number = |figures: &Figures, key: &str| figures.get(key).and_then(|text| text.parse::<f64>().ok());
     let mut sorted: Vec<(&String, &Figures)> = devices.iter().collect();
     sorted.sort_by(|(_, one), (_, other)| {
-        let age = |figures| number(figures, "oldest_ms").unwrap_or(f64::MAX);
-        rank(one).cmp(&rank(other)).then(age(other).total_cmp(&age(one)))
+        let most_first = |key| {
+            let of = |figures| number(figures, key).unwrap_or(f64::MAX);
+            of(other).total_cmp(&of(one))
+        };
+        let by_tags = rank(one).cmp(&rank(other)).then_with(|| most_first("not_good"));
+        by_tags.then_with(|| most_first("oldest_ms"))
     });
     let heads = std::iter::once("device").chain(COLUMNS.map(|(_, head)| head));
     let mut rows: Vec<Vec<String>> = vec![heads.map(str::to_owned).collect()];
@@ -149,20 +153,23 @@ mod tests {
 
     #[test]
     fn the_worst_come_first() {
-        let device = |state: &str, oldest: &str| {
-            let pairs = [("state", state), ("oldest_ms", oldest), ("rtt_ms", "1.5")];
+        let device = |state: &str, not_good: &str, oldest: &str| {
+            let pairs =
+                [("state", state), ("not_good", not_good), ("oldest_ms", oldest), ("rtt_ms", "1.5")];
             pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect::<Figures>()
         };
         let devices = BTreeMap::from([
-            ("a".to_owned(), device("online", "20")),
-            ("b".to_owned(), device("disabled", "90000")),
-            ("c".to_owned(), device("silent", "70")),
-            ("d".to_owned(), device("online", "300")),
-            ("e".to_owned(), device("offline", "5")),
+            ("a".to_owned(), device("online", "0", "20")),
+            ("b".to_owned(), device("disabled", "9", "90000")),
+            ("c".to_owned(), device("silent", "4", "70")),
+            ("d".to_owned(), device("online", "0", "300")),
+            ("e".to_owned(), device("offline", "4", "5")),
+            ("f".to_owned(), device("online", "12", "10")),
+            ("g".to_owned(), device("online", "3", "10")),
         ]);
         let lines = table(&devices);
         let order: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
-        assert_eq!(order, ["device", "e", "c", "d", "a", "b"]);
-        assert!(lines[3].starts_with("d       online          300     1.5         -"), "{}", lines[3]);
+        assert_eq!(order, ["device", "e", "c", "f", "g", "d", "a", "b"]);
+        assert!(lines[5].starts_with("d       online          300     1.5         0"), "{}", lines[5]);
     }
 }
