@@ -154,8 +154,7 @@ mod tests {
     #[test]
     fn the_worst_come_first() {
         let device = |state: &str, not_good: &str, oldest: &str| {
-            let pairs =
-                [("state", state), ("not_good", not_good), ("oldest_ms", oldest), ("rtt_ms", "1.5")];
+            let pairs = [("state", state), ("not_good", not_good), ("oldest_ms", oldest), ("rtt_ms", "1.5")];
             pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect::<Figures>()
         };
         let devices = BTreeMap::from([

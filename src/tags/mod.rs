@@ -10,6 +10,7 @@ mod kind;
 mod match_cache;
 mod memory;
 pub mod name;
+mod owners;
 mod refusal;
 mod set;
 mod sources;
@@ -37,7 +38,8 @@ pub use sources::{Holder, SourceId, Speaker};
 pub use subscriptions::{PatternId, Subscriptions};
 
 use changes::Changes;
-use name::{Pattern, TagName};
+use name::{DeviceName, Pattern, TagName};
+use owners::Owners;
 use sources::Sources;
 use table::{Slot, Table};
 use value::{Input, Kind, Quality, Sample};
@@ -76,8 +78,8 @@ pub struct Tags {
     changes: Changes,
     /// The number of the last write.
     sequence: AtomicU64,
-    /// The names of polled devices, by `OwnerId`.
-    owners: Vec<Box<str>>,
+    /// The polled devices.
+    owners: Owners,
     memories: Vec<Arc<dyn Memory>>,
 }
 
@@ -141,7 +143,7 @@ impl Tags {
             sources: Mutex::default(),
             changes: Changes::new(shards),
             sequence: AtomicU64::new(0),
-            owners,
+            owners: Owners::new(owners),
             memories: Vec::new(),
             settings,
         }
@@ -326,6 +328,9 @@ impl Tags {
         }
         if !self.settings.create_tags {
             return Err(Refusal::NoSuchTag);
+        }
+        if self.owners.is_below_one(name) {
+            return Err(Refusal::NoSuchPoint);
         }
         self.check_text(value)?;
         let mut catalog = self.catalog.write().expect("a panic ends the process, so no lock is poisoned");
@@ -561,7 +566,7 @@ impl Tags {
     /// Append who is behind a tag: the polled device that owns it, else its last writer, else `-`.
     pub fn push_source(&self, tag: TagId, out: &mut String) {
         if let Some(owner) = self.catalog().owner(tag) {
-            return out.push_str(&self.owners[usize::from(owner.0)]);
+            return out.push_str(self.owners.name(owner));
         }
         // The slot stays locked, so that the name is not forgotten in between.
         let slot = self.table.lock(tag);
@@ -584,6 +589,11 @@ impl Tags {
     /// How many polled devices there are.
     pub fn owners(&self) -> usize {
         self.owners.len()
+    }
+
+    /// Whether there is a polled device of that name.
+    pub fn is_polled(&self, device: DeviceName<'_>) -> bool {
+        self.owners.has(device.as_str())
     }
 
     /// Whether `shard` wants to know of changes.

@@ -12,6 +12,8 @@ use super::value::Kind;
 pub enum Refusal {
     /// No such tag.
     NoSuchTag,
+    /// The polled device below whose name the tag would be has none of that name.
+    NoSuchPoint,
     /// No such subscription.
     NoSuchSubscription,
     /// The tag cannot be written.
@@ -62,6 +64,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::NoSuchTag => f.write_str("no such tag"),
+            Refusal::NoSuchPoint => {
+                f.write_str("no such tag: the configuration gives this polled device none")
+            }
             Refusal::NoSuchSubscription => f.write_str("no such subscription"),
             Refusal::ReadOnly => f.write_str("the tag cannot be written"),
             Refusal::ValueOnly => f.write_str("this tag is written a value, without quality and time"),

@@ -171,6 +171,24 @@ fn a_name_that_cannot_be_looked_up() {
     let lines = said.lines().filter(|line| line.contains("modbus://nowhere.invalid:1502: 'nowhere.invalid'"));
     // For each change, not for each attempt: an answer may come late once.
     assert!((1..=2).contains(&lines.count()), "{said}");
+
+/// A typo must not look like a write that the device has confirmed, nor anybody speak in its name.
+#[test]
+fn what_a_polled_device_does_not_have_is_not_created() {
+    let slave = Slave::start(0);
+    let declared = "[[tag]]\nname = 'm/note'\n";
+    let server = Server::with(&(declared.to_owned() + &device("m", &slave, "")));
+    let mut client = server.client();
+    for tag in ["m/aa", "m/a/b", "m/A"] {
+        let reply = client.ask_one(&format!("SET {tag} 60"));
+        assert!(reply.starts_with("ERR not-found ") && reply.contains("device"), "{tag}: {reply}");
+        assert!(client.ask_one(&format!("GET {tag}")).starts_with("ERR not-found "));
+    }
+    for tag in ["m/note", "m", "mm/a", "other/m/a"] {
+        assert_eq!(client.ask_one(&format!("SET {tag} 60")), "OK", "{tag}");
+    }
+    assert!(client.ask_one("HELLO m").starts_with("ERR denied "));
+    assert_eq!(client.ask_one("HELLO mm"), "OK lumina 1", "it was not said before");
 }
 
 #[test]

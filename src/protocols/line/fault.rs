@@ -79,7 +79,7 @@ impl Fault {
 impl From<&Refusal> for Fault {
     fn from(refusal: &Refusal) -> Fault {
         let code = match refusal {
-            Refusal::NoSuchTag | Refusal::NoSuchSubscription => Code::NotFound,
+            Refusal::NoSuchTag | Refusal::NoSuchPoint | Refusal::NoSuchSubscription => Code::NotFound,
             Refusal::ReadOnly => Code::ReadOnly,
             Refusal::ValueOnly => Code::BadRequest,
             Refusal::WrongType(_) => Code::WrongType,

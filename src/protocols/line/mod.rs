@@ -286,6 +286,9 @@ impl Line {
                 cx.put(b"OK\n");
             }
             Request::Hello(device, timeout) => {
+                if cx.tags().is_polled(device) {
+                    return Err(Fault::new(Code::Denied, "this server polls a device of that name"));
+                }
                 if std::mem::replace(&mut self.introduced, true) {
                     return Err(Fault::new(Code::BadRequest, "HELLO is said once per connection"));
                 }

@@ -8,7 +8,7 @@ impl From<Refusal> for Exception {
     fn from(refusal: Refusal) -> Exception {
         match refusal {
             Refusal::Denied | Refusal::TakenOver => Exception::IllegalFunction,
-            Refusal::NoSuchTag | Refusal::NoSuchSubscription | Refusal::ReadOnly => {
+            Refusal::NoSuchTag | Refusal::NoSuchPoint | Refusal::NoSuchSubscription | Refusal::ReadOnly => {
                 Exception::IllegalDataAddress
             }
             Refusal::OutOfRange => Exception::IllegalDataValue,
