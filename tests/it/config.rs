@@ -340,6 +340,29 @@ fn ipv6() {
     assert!(TcpStream::connect(("127.0.0.1", all.addr(0).port())).is_err(), "it took IPv4 as well");
 }
 
+/// Tags that are too old between two polls are hardly meant so.
+#[test]
+fn check_warns_of_a_stale_after_below_the_rate() {
+    let config = |stale_after: &str| {
+        format!(
+            "[[device]]\nname = 'm'\nurl = 'modbus://127.0.0.1'\nstale_after = '{stale_after}'\n\
+             [[device.tag]]\nname = 'a'\naddress = 'coil:0'\nrate = '2s'\n"
+        )
+    };
+    let dir = Folder::new();
+    for (stale_after, is_warned) in [("1s", true), ("2s", false)] {
+        dir.write("stale.toml", &config(stale_after));
+        let outcome = run(&dir, &["check", "--config", "stale.toml"]);
+        let warning = "warning: stale.toml:4: 'stale_after' is 1s, and m/a is read each 2s only";
+        assert_eq!(
+            (outcome.code, outcome.stdout.contains(warning)),
+            (Some(0), is_warned),
+            "{}",
+            outcome.stdout
+        );
+    }
+}
+
 #[test]
 fn an_address_that_is_not_loopback_is_warned_of() {
     let open = Server::build().listen("line://0.0.0.0:0").start();

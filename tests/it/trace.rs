@@ -185,6 +185,23 @@ fn polled_devices() {
     }
 }
 
+/// Whoever mistypes a name is told, also where nobody looks at a terminal.
+#[test]
+fn of_a_device_that_is_not_known_it_is_said() {
+    let server = Server::start();
+    let mut trace = Command::new(env!("CARGO_BIN_EXE_lumina"))
+        .args(["trace", "nope", &server.addr(0).to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the lumina executable starts");
+    let lines = lines_of(trace.stderr.take().expect("stderr is piped"));
+    let said = lines.recv_timeout(DEADLINE).expect("it is said");
+    assert!(said.contains("nothing is known of 'nope'"), "{said}");
+    trace.kill().and_then(|()| trace.wait()).expect("it can be ended");
+}
+
 #[test]
 fn a_capture_on_standard_output() {
     let server = Server::start();

@@ -10,7 +10,9 @@ mod packets;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use argh::FromArgs;
 use signal_hook::consts::SIGINT;
@@ -24,6 +26,9 @@ use frame::{Frame, Screen};
 
 /// The name of a file that stands for standard output.
 const STANDARD_OUTPUT: &str = "-";
+
+/// The operator is told when nothing has come for so long.
+const NOTHING_AFTER: Duration = Duration::from_secs(1);
 
 /// Follow the frames of a device: the last ones, and then each as it comes.
 #[derive(FromArgs)]
@@ -98,12 +103,15 @@ impl Trace {
     fn follow(&self) -> Result<(), Trouble> {
         let mut sinks = Sinks::open(self)?;
         let mut replies = self.ask().map_err(Trouble::Server)?;
+        let has_come = Arc::new(AtomicBool::new(false));
+        self.say_if_nothing_comes(Arc::clone(&has_come));
         loop {
             let line = match replies.next() {
                 Ok(Some(reply)) => reply.line,
                 Ok(None) => return Err(Trouble::Server(connection::lost(&self.server, None))),
                 Err(error) => return Err(Trouble::Server(connection::lost(&self.server, Some(&error)))),
             };
+            has_come.store(true, Ordering::Relaxed);
             if let Some(frame) = Frame::parse(&line) {
                 sinks.put(&frame)?;
             }
@@ -111,6 +119,19 @@ impl Trace {
                 sinks.flush()?;
             }
         }
+    }
+
+    /// What is recorded of a device comes at once. Whoever mistyped its name would wait for ever.
+    fn say_if_nothing_comes(&self, has_come: Arc<AtomicBool>) {
+        let Trace { device, server, .. } = self;
+        let message =
+            format!("lumina: nothing is known of '{device}' at {server} yet; its frames are waited for");
+        thread::spawn(move || {
+            thread::sleep(NOTHING_AFTER);
+            if !has_come.load(Ordering::Relaxed) {
+                super::say_error(format_args!("{message}"));
+            }
+        });
     }
 
     /// Connect, and ask for the frames.

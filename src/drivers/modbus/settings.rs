@@ -222,6 +222,18 @@ impl Reader<'_> {
         let line = self.line(&section, url);
         let model = self.model(&section, name.as_deref());
         if let (Some(name), Some(line), Some(model)) = (name, line, model) {
+            let slowest = model.points.iter().max_by_key(|point| point.rate);
+            if let Some((point, stale_after)) = slowest.zip(stale_after) {
+                if stale_after < point.rate {
+                    let warning = format!(
+                        "'stale_after' is {stale_after:?}, and {name}/{} is read each {:?} only: it is \
+                         uncertain in between",
+                        point.name, point.rate
+                    );
+                    let place = section.place(section.spot("stale_after"));
+                    self.fleet.warnings.push(format!("{place}: {warning}"));
+                }
+            }
             for point in &model.points {
                 let declaration = point.declaration(owner);
                 let tag: Box<str> = format!("{name}/{}", point.name).into();
