@@ -319,7 +319,11 @@ impl Tags {
         let &Declaration { kind, limits, cell, .. } = declaration;
         let value = kind.convert(value).map_err(|_| Refusal::WrongType(kind))?;
         let is_held = cell.is_none_or(|cell| self.memory(cell).holds(cell.at, &value));
-        if limits.contains(&value) && is_held { Ok(value) } else { Err(Refusal::OutOfRange) }
+        match (limits.contains(&value), is_held) {
+            (true, true) => Ok(value),
+            (true, false) => Err(Refusal::DoesNotFit("the register cannot hold the value")),
+            (false, _) => Err(Refusal::OutOfRange),
+        }
     }
 
     fn create(&self, name: TagName<'_>, value: &Input<'_>) -> Result<Admitted, Refusal> {

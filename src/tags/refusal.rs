@@ -22,8 +22,10 @@ pub enum Refusal {
     ValueOnly,
     /// The tag's type cannot hold the value.
     WrongType(Kind),
-    /// Outside the tag's declared limits, or of what the device's register can hold.
+    /// Outside the tag's declared limits.
     OutOfRange,
+    /// What the value is written to cannot hold it, for this reason.
+    DoesNotFit(&'static str),
     /// The peer has no right to it.
     Denied,
     /// Another connection speaks for the peer's device by now.
@@ -74,11 +76,14 @@ impl fmt::Display for Refusal {
                 write!(f, "the tag's type is {} and cannot hold the value", kind.as_str())
             }
             Refusal::OutOfRange => f.write_str("the value is outside the tag's limits"),
+            Refusal::DoesNotFit(why) => f.write_str(why),
             Refusal::Denied => f.write_str("this peer may not do that (the listener's read and write)"),
             Refusal::TakenOver => f.write_str("another connection speaks for this device by now"),
             Refusal::Device { reason, .. } => f.write_str(reason),
             Refusal::Timeout => f.write_str("the device did not answer in time; the write may have happened"),
-            Refusal::Offline => f.write_str("the device is not connected; nothing was sent"),
+            Refusal::Offline => f.write_str(
+                "the device is not connected, silent, paused or busy for write_expiry; nothing was sent",
+            ),
             Refusal::Limit(limit) => limit.fmt(f),
         }
     }

@@ -171,6 +171,7 @@ fn a_name_that_cannot_be_looked_up() {
     let lines = said.lines().filter(|line| line.contains("modbus://nowhere.invalid:1502: 'nowhere.invalid'"));
     // For each change, not for each attempt: an answer may come late once.
     assert!((1..=2).contains(&lines.count()), "{said}");
+}
 
 /// A typo must not look like a write that the device has confirmed, nor anybody speak in its name.
 #[test]

@@ -35,10 +35,7 @@ impl Asked {
         let writes = match Request::decode(&bytes) {
             Ok(request) => request.function().writes(),
             Err(why) => {
-                return Err((
-                    ticket,
-                    Refusal::Device { reason: why.as_str().into(), code: Some(why.code()) },
-                ));
+                return Err((ticket, Refusal::Device { reason: why.text(), code: Some(why.code()) }));
             }
         };
         Ok(Asked { pdu: bytes, tickets: vec![ticket], since: now, writes, max_age })

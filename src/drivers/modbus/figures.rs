@@ -1,5 +1,6 @@
 //! How devices are, as `$device/<name>/…` shows it: written by the line that polls them, read by anybody.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
@@ -103,8 +104,8 @@ impl Reason {
     }
 
     /// For people; nothing for a tag that is good.
-    pub fn text(self) -> &'static str {
-        match self {
+    pub fn text(self) -> Cow<'static, str> {
+        let text = match self {
             Reason::None => "",
             Reason::NotRead => "not read yet",
             Reason::Timeout => "the device did not answer in time",
@@ -115,8 +116,9 @@ impl Reason {
             Reason::Stale => "not read for stale_after",
             Reason::Unreadable => "the registers have no meaning in the tag's type",
             Reason::Overwritten => "written, or it may have been, and not read since",
-            Reason::Exception(code) => Exception::from_code(code).as_str(),
-        }
+            Reason::Exception(code) => return Exception::from_code(code).text(),
+        };
+        text.into()
     }
 }
 
@@ -256,11 +258,11 @@ impl DeviceFigures {
     fn show_reason(&self, named: &Named, tags: &Tags, point: usize, tag: TagId, time: Timestamp) {
         let reason = self.reasons.get(point).map(|reason| Reason::from_code(reason.load(SeqCst)));
         let text = match (reason, named.fault.as_deref()) {
-            (None | Some(Reason::Unresolved), Some(fault)) => fault,
-            (None, None) => "",
+            (None | Some(Reason::Unresolved), Some(fault)) => fault.into(),
+            (None, None) => "".into(),
             (Some(reason), _) => reason.text(),
         };
-        let (value, quality) = (Input::Text(text.into()), Quality::Good);
+        let (value, quality) = (Input::Text(text), Quality::Good);
         tags.store(tag, Write { value, quality, time, source: None, stale_at: Tick::NEVER });
     }
 

@@ -69,6 +69,17 @@ impl PointSettings {
         }
     }
 
+    /// Whether what is to be written is within the limits as well as the value that it was made of: whole
+    /// registers hold the nearest that they can. Of floats that is too near to be another value.
+    pub(super) fn may_hold(&self, bytes: &[u8]) -> bool {
+        match self.conversion.map(|conversion| conversion.of()) {
+            None | Some(Type::F32 | Type::F64) => true,
+            Some(_) => Registers::new(bytes)
+                .and_then(|registers| self.value(registers).ok())
+                .is_none_or(|value| self.limits.contains(&value)),
+        }
+    }
+
     /// The value in its registers; `Err` says why they have no meaning. Of a bit of a register the register
     /// is given.
     pub fn value(&self, registers: Registers<'_>) -> Result<Input<'static>, &'static str> {
@@ -159,6 +170,15 @@ fn read_point(section: Section<'_>, table: Option<usize>) -> Option<Draft> {
             made.and_then(|made| made.map_err(|why| section.error("scale", why.to_string())).ok())
         }
     };
+    let is_bit = address.is_some_and(|address| address.is_bit());
+    if is_bit && section.has("order") {
+        section.error("order", "'order' means nothing for one bit");
+    }
+    if is_bit || matches!(kind, Some(Type::Bool | Type::Text(_))) {
+        for key in ["min", "max", "deadband"].into_iter().filter(|key| section.has(key)) {
+            section.error(key, format!("'{key}' means nothing for a tag that is no number"));
+        }
+    }
     let is_writable = access == Some(Access::ReadWrite);
     if is_writable && address.is_some_and(|address| !address.area().is_writable()) {
         section.error("access", "inputs and discretes cannot be written, expected \"ro\"");

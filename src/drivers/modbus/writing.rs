@@ -256,8 +256,13 @@ fn bytes_of(point: &PointSettings, value: &Input<'_>) -> Result<Box<[u8]>, Refus
     let mut bytes = vec![0; 2 * usize::from(conversion.registers())];
     conversion.write(value, &mut bytes).map_err(|why| match why {
         Unwritable::WrongType => Refusal::WrongType(conversion.tag_kind()),
-        Unwritable::OutOfRange | Unwritable::TooLong | Unwritable::ZeroByte => Refusal::OutOfRange,
+        Unwritable::OutOfRange | Unwritable::TooLong | Unwritable::ZeroByte => {
+            Refusal::DoesNotFit(why.as_str())
+        }
     })?;
+    if !point.may_hold(&bytes) {
+        return Err(Refusal::DoesNotFit("what the registers hold next to it is outside the tag's limits"));
+    }
     Ok(bytes.into())
 }
 

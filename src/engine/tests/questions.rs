@@ -111,7 +111,8 @@ fn rig() -> Rig {
     Rig::with("line", RigSettings { owners: vec!["dev".into()], more, ..RigSettings::default() })
 }
 
-const OFFLINE: &str = "the device is not connected; nothing was sent\n";
+const OFFLINE: &str =
+    "the device is not connected, silent, paused or busy for write_expiry; nothing was sent\n";
 const TIMEOUT: &str = "the device did not answer in time; the write may have happened\n";
 
 #[test]

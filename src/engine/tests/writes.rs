@@ -71,7 +71,8 @@ impl Acceptor for DriverAcceptor {
     fn refuse(&self, _refusal: &Refusal, _out: &mut String) {}
 }
 
-const OFFLINE: &str = "ERR offline the device is not connected; nothing was sent";
+const OFFLINE: &str =
+    "ERR offline the device is not connected, silent, paused or busy for write_expiry; nothing was sent";
 const TIMEOUT: &str = "ERR timeout the device did not answer in time; the write may have happened";
 
 /// A rig whose tag `d/out`, an int from 0 to 100, belongs to a device that is not connected yet.

@@ -83,7 +83,7 @@ impl From<&Refusal> for Fault {
             Refusal::ReadOnly => Code::ReadOnly,
             Refusal::ValueOnly => Code::BadRequest,
             Refusal::WrongType(_) => Code::WrongType,
-            Refusal::OutOfRange => Code::OutOfRange,
+            Refusal::OutOfRange | Refusal::DoesNotFit(_) => Code::OutOfRange,
             Refusal::Denied | Refusal::TakenOver => Code::Denied,
             Refusal::Device { .. } => Code::Device,
             Refusal::Timeout => Code::Timeout,

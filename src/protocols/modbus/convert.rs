@@ -227,14 +227,21 @@ pub enum Unwritable {
     ZeroByte,
 }
 
-impl fmt::Display for Unwritable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Unwritable {
+    /// For people. It does not borrow, so that it can be the text of a refusal.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Unwritable::WrongType => "the registers hold another type",
             Unwritable::OutOfRange => "the number does not fit the registers",
             Unwritable::TooLong => "the text does not fit the registers",
             Unwritable::ZeroByte => "a text in registers cannot hold a zero byte",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Unwritable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

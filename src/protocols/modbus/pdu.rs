@@ -1,6 +1,7 @@
 //! What requests and responses are made of: functions, exceptions, spans of addresses, views of bits and
 //! registers, and the buffer that a message is written to.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -180,7 +181,7 @@ impl Exception {
         pdu.push(self.code());
     }
 
-    /// The name of the standard, for people. It does not borrow, so that it can be the reason of a refusal.
+    /// The name of the standard, for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Exception::IllegalFunction => "illegal function",
@@ -193,6 +194,16 @@ impl Exception {
             Exception::GatewayPathUnavailable => "gateway path unavailable",
             Exception::GatewayTargetDeviceFailedToRespond => "gateway target device failed to respond",
             Exception::Other(_) => "a code that the standard does not name",
+        }
+    }
+}
+
+impl Exception {
+    /// As [`as_str`](Self::as_str), and of a code that has no name the code: for who sees nothing else of it.
+    pub fn text(self) -> Cow<'static, str> {
+        match self {
+            Exception::Other(code) => format!("exception {code}, {}", self.as_str()).into(),
+            named => named.as_str().into(),
         }
     }
 }

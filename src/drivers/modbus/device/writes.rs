@@ -50,7 +50,7 @@ impl Device {
             }
             Next::Refused(writing, why) => {
                 self.on_order_refused(cx, &writing, why);
-                Some(Refusal::Device { reason: why.as_str().into(), code: Some(why.code()) })
+                Some(Refusal::Device { reason: why.text(), code: Some(why.code()) })
             }
         };
         cx.settle(ticket, refusal.map_or(Ok(()), Err));

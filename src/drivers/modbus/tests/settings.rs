@@ -202,6 +202,36 @@ address = 'holding:1'
 }
 
 #[test]
+fn what_means_nothing_for_a_point_is_a_mistake() {
+    check(
+        "
+[[device]]
+name = 'm'
+url = 'modbus://10.0.0.7'
+[[device.tag]]
+name = 'coil'
+address = 'coil:1'
+deadband = 1
+order = 'cdab'
+[[device.tag]]
+name = 'text'
+address = 'holding:1'
+type = 'string(4)'
+order = 'badc'
+min = 1
+max = 2
+",
+        &[],
+        &[
+            "plant.toml:8:12: 'deadband' means nothing for a tag that is no number",
+            "plant.toml:9:9: 'order' means nothing for one bit",
+            "plant.toml:15:7: 'min' means nothing",
+            "plant.toml:16:7: 'max' means nothing",
+        ],
+    );
+}
+
+#[test]
 fn what_only_shows_where_things_come_together() {
     let check_device = |keys: &str, tags: &[(&str, &str, &str)], expected: &[&str]| {
         check(&device(keys, tags), &[], expected);

@@ -54,10 +54,19 @@ fn points_stand_between_those_of_the_template_and_those_of_the_device() {
 #[test]
 fn every_column_in_every_style() {
     let styles = [
-        (",", ["a holding:1 u16 badc 0.1 -1 0 1e3 rw TRUE 0.5s 0.5 V L1", "b coil:1        true  5%  "]),
-        (";", ["a holding:1 u16 badc 0,1 -1 0 1E+3 rw true 0,5s 0,5 V L1", "b coil:1        TRUE  5,0%  "]),
-        (";", ["a holding:1 u16 badc .1 -1.0 0 1000,0 rw True 500ms .5 V L1", "b coil:1        true  5%  "]),
-        ("\t", ["a holding:1 u16 badc 0,1 -1 0 1000 rw TRUE 0.5s 0,5 V L1", "b coil:1        TRUE  5%  "]),
+        (",", ["a holding:1 u16 badc 0.1 -1 0 1e3 rw TRUE 0.5s 0.5 V L1", "b input:1 u16       true  5%  "]),
+        (
+            ";",
+            ["a holding:1 u16 badc 0,1 -1 0 1E+3 rw true 0,5s 0,5 V L1", "b input:1 u16       TRUE  5,0%  "],
+        ),
+        (
+            ";",
+            ["a holding:1 u16 badc .1 -1.0 0 1000,0 rw True 500ms .5 V L1", "b input:1 u16       true  5%  "],
+        ),
+        (
+            "\t",
+            ["a holding:1 u16 badc 0,1 -1 0 1000 rw TRUE 0.5s 0,5 V L1", "b input:1 u16       TRUE  5%  "],
+        ),
     ];
     let [first, others @ ..] = styles.map(|(separator, rows)| {
         full(separator, rows).iter().map(|point| format!("{point:?}")).collect::<Vec<_>>()
@@ -68,7 +77,7 @@ fn every_column_in_every_style() {
     let [a, b] = &full(styles[0].0, styles[0].1)[..] else { panic!("there are two") };
     assert!(a.is_writable && a.verify && a.rate == millis(500), "{a:?}");
     assert_eq!(a.deadband, Some(Deadband::Absolute(0.5)));
-    assert!(b.verify && b.conversion.is_none() && b.rate == seconds(1), "{b:?}");
+    assert!(b.verify && b.conversion.is_some() && b.rate == seconds(1), "{b:?}");
     assert_eq!(b.deadband, Some(Deadband::Relative(0.05)));
     let described = format!("{a:?}");
     assert!(

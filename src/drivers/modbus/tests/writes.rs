@@ -204,6 +204,7 @@ fn without_ids_an_answer_that_comes_too_late_is_not_believed() {
 fn what_cannot_be_written_is_not_sent() {
     let tags = [
         ("limited", "holding:10", "type = 'u16'\nscale = 0.1\nmin = 0\nmax = 100\naccess = 'rw'"),
+        ("rounded", "holding:11", "type = 'u16'\nscale = 0.1\nmax = 99.96\naccess = 'rw'"),
         ("small", "holding:12", "type = 'u16'\naccess = 'rw'"),
         ("coil", "coil:1", "access = 'rw'"),
         ("text", "holding:20", "type = 'string(4)'\naccess = 'rw'"),
@@ -218,11 +219,13 @@ fn what_cannot_be_written_is_not_sent() {
         ("limited", "-0.1", "out-of-range"),
         ("limited", "true", "wrong-type"),
         ("limited", "\"5\"", "wrong-type"),
-        ("small", "65536", "out-of-range"),
+        ("rounded", "99.96", "out-of-range what the registers hold next to it"),
+        ("small", "65536", "out-of-range the number does not fit"),
         ("small", "-1", "out-of-range"),
         ("small", "1.5", "wrong-type"),
         ("coil", "1", "wrong-type"),
-        ("text", "\"ABCDE\"", "out-of-range"),
+        ("text", "\"ABCDE\"", "out-of-range the text does not fit"),
+        ("text", "\"A\\u0000\"", "out-of-range a text in registers cannot hold a zero"),
         ("fixed", "1", "read-only"),
         ("input", "1", "read-only"),
         ("small", "1 good", "bad-request"),

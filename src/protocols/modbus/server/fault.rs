@@ -11,7 +11,7 @@ impl From<Refusal> for Exception {
             Refusal::NoSuchTag | Refusal::NoSuchPoint | Refusal::NoSuchSubscription | Refusal::ReadOnly => {
                 Exception::IllegalDataAddress
             }
-            Refusal::OutOfRange => Exception::IllegalDataValue,
+            Refusal::OutOfRange | Refusal::DoesNotFit(_) => Exception::IllegalDataValue,
             Refusal::Device { code: Some(code), .. } => Exception::from_code(code),
             Refusal::Timeout => Exception::GatewayTargetDeviceFailedToRespond,
             Refusal::Offline => Exception::GatewayPathUnavailable,
