@@ -9,6 +9,7 @@ use argh::FromArgs;
 
 use super::address::Address;
 use super::{Exit, say, say_error};
+use crate::base::order::sorted_by;
 
 /// How long a server may take for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -120,8 +121,9 @@ fn rank(figures: &Figures) -> usize {
 /// The table's lines: by state, then by how many tags are not good, then by the age of the oldest point.
 fn table(devices: &BTreeMap<String, Figures>) -> Vec<String> {
     let number = |figures: &Figures, key: &str| figures.get(key).and_then(|text| text.parse::<f64>().ok());
-    let mut sorted: Vec<(&String, &Figures)> = devices.iter().collect();
-    sorted.sort_by(|(_, one), (_, other)| {
+    let devices: Vec<(&String, &Figures)> = devices.iter().collect();
+    let sorted = sorted_by(devices.len(), &|one, other| {
+        let (one, other) = (devices[one].1, devices[other].1);
         let most_first = |key| {
             let of = |figures| number(figures, key).unwrap_or(f64::MAX);
             of(other).total_cmp(&of(one))
@@ -131,7 +133,7 @@ fn table(devices: &BTreeMap<String, Figures>) -> Vec<String> {
     });
     let heads = std::iter::once("device").chain(COLUMNS.map(|(_, head)| head));
     let mut rows: Vec<Vec<String>> = vec![heads.map(str::to_owned).collect()];
-    for (name, figures) in sorted {
+    for (name, figures) in sorted.into_iter().map(|at| devices[at]) {
         let cells = COLUMNS.map(|(key, _)| figures.get(key).cloned().unwrap_or_else(|| "-".to_owned()));
         rows.push(std::iter::once(name.clone()).chain(cells).collect());
     }

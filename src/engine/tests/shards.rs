@@ -23,7 +23,8 @@ const VERSIONS_PER_ORDER: u64 = 4;
 /// All wait for each other once in so many versions: then nothing that comes later makes up for a change or a
 /// wake-up that was lost.
 const VERSIONS_PER_MEETING: u64 = 10;
-/// Whoever sleeps for so long was not woken; where that is what a planted bug leads to, it may be said sooner.
+/// Whoever sleeps for so long was not woken; where that is what a planted bug leads to, it may be said
+/// sooner.
 const LONGEST_SLEEP: Duration = Duration::from_secs(20);
 const LONGEST_SLEEP_WITH_BUG: Duration = Duration::from_secs(2);
 const NOT_WOKEN: &str = "was not woken";
