@@ -428,6 +428,8 @@ impl Tags {
         };
         let number = self.next_number();
         let changed = slot.quality != write.quality || !write.value.same(&slot.value.as_input());
+        #[cfg(test)]
+        let before = slot.sample();
         slot.written = number;
         slot.time = write.time;
         #[cfg(test)]
@@ -438,8 +440,6 @@ impl Tags {
         }
         slot.stale_at = write.stale_at;
         if changed {
-            #[cfg(test)]
-            let before = slot.sample();
             slot.changed = number;
             slot.quality = write.quality;
             slot.value = write.value.into_value();
