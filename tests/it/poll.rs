@@ -446,7 +446,7 @@ fn what_is_read_back_may_differ() {
     let mut client = server.client();
     until_reads(&mut client, "m/a", "10 good");
     // It confirms, and keeps what it has.
-    assert_eq!(client.ask_one("SET m/a 7"), "ERR device read back 10 instead of 7");
+    assert_eq!(client.ask_one("SET m/a 7"), "ERR device read-back differs");
     assert!(client.ask_one("GET m/a").starts_with("OK 10 good "));
     assert_eq!(client.ask_one("SET m/a 10"), "OK");
 }

@@ -168,7 +168,7 @@ impl Writing {
                 }
                 match self.value(point) {
                     Some(value) => Next::Written(self, value),
-                    None => self.differs(None),
+                    None => self.differs(point.verify, None),
                 }
             }
             Step::ReadBack => {
@@ -178,16 +178,21 @@ impl Writing {
                 };
                 match (self.value(point), found) {
                     (Some(wanted), Some(found)) if wanted.same(&found) => Next::Written(self, found),
-                    (_, found) => self.differs(found),
+                    (_, found) => self.differs(point.verify, found),
                 }
             }
         }
     }
 
-    fn differs(self: Box<Self>, found: Option<Input<'static>>) -> Next {
-        let value = found.clone().map(|found| found.into_value().to_string());
-        let value = value.unwrap_or_else(|| "no value".to_owned());
-        let reason = format!("read back {value} instead of {}", self.order.value);
+    /// Where reading back is what was asked for, the words are fixed.
+    fn differs(self: Box<Self>, verify: bool, found: Option<Input<'static>>) -> Next {
+        let reason = if verify {
+            "read-back differs".to_owned()
+        } else {
+            let value = found.clone().map(|found| found.into_value().to_string());
+            let value = value.unwrap_or_else(|| "no value".to_owned());
+            format!("read back {value} instead of {}", self.order.value)
+        };
         Next::Differs { writing: self, found, reason }
     }
 

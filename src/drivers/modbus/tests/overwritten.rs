@@ -153,7 +153,7 @@ fn what_reads_back_otherwise_is_in_doubt_wherever_else_it_is_shown() {
             check_polled_at_once(&mut bench, &["word", "bit"]);
         } else {
             bench.reply(&read, &read_reply(&read, &[41]));
-            assert_eq!(bench.said(writer), "ERR device read back 41 instead of 42\n");
+            assert_eq!(bench.said(writer), "ERR device read-back differs\n");
             bench.check("m/word", "41 good");
             check_polled_at_once(&mut bench, &["bit"]);
         }

@@ -114,7 +114,7 @@ fn what_was_written_is_read_back_where_that_is_wanted() {
     bench.reply(&asked, &orderly(&asked));
     let asked = bench.next();
     bench.reply(&asked, &read_reply(&asked, &[41]));
-    assert_eq!(bench.said(writer), "ERR device read back 41 instead of 42\n");
+    assert_eq!(bench.said(writer), "ERR device read-back differs\n");
     bench.check("m/a", "41 good");
     bench.wind_up();
 }
