@@ -119,7 +119,7 @@ fn print_hosts(file: &str, text: &str, lines: &[LineSettings]) {
         let addresses = match lookups.addresses(&line.host) {
             Ok(addresses) => addresses,
             Err(why) => {
-                document.error_at(line.spot, why);
+                document.warn_at(line.spot, why);
                 continue;
             }
         };
@@ -127,13 +127,13 @@ fn print_hosts(file: &str, text: &str, lines: &[LineSettings]) {
         let other = addresses.iter().find_map(|address| leads_to.get(&(is_udp, *address)));
         if let Some(other) = other {
             let message = format!("this is where {other} leads: two connections are made; use the same URL");
-            document.error_at(line.spot, message);
+            document.warn_at(line.spot, message);
         }
         for address in addresses {
             leads_to.entry((is_udp, address)).or_insert(&line.url);
         }
     }
-    for warning in document.errors() {
+    for warning in document.warnings() {
         say(format_args!("warning: {warning}"));
     }
 }
